@@ -1,0 +1,14 @@
+"""The errors that a user of CosyFlow can cause and can mend."""
+
+from __future__ import annotations
+
+
+class CosyFlowError(Exception):
+    """A problem with the input, the settings or the environment, told in one line.
+
+    The message names the file, line, key or utterance that is wrong and what to do about it. The command line prints it
+    without a traceback and exits with status 1; anything else that is raised is a defect of CosyFlow and keeps its traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
