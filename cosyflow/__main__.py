@@ -1,0 +1,7 @@
+"""`python -m cosyflow` is the command `cosyflow`."""
+
+import sys
+
+from cosyflow.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,57 @@
+"""The command `cosyflow`: every stage of the pipeline, and the tools around it, as sub-commands."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from cosyflow import __version__
+from cosyflow.cli.parser import Parser
+from cosyflow.errors import CosyFlowError
+
+STAGES = (
+    "download",
+    "prepare",
+    "speaker-embedding",
+    "speech-token",
+    "parquet",
+    "merge",
+    "train",
+    "average",
+    "export",
+    "register",
+)
+TOOLS = ("stand-ins", "inspect")
+
+
+def module_name(command: str) -> str:
+    """The module that has a command's `configure(parser)` and `run(args)`."""
+    return f"cosyflow.cli.{command.replace('-', '_')}"
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="cosyflow", description="Stages of the CosyVoice training flow. `cosyflow STAGE --help` tells its options."
+    )
+    parser.add_argument("--version", action="version", version=f"cosyflow {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for command in (*STAGES, *TOOLS):
+        module = importlib.import_module(module_name(command))
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        module.configure(commands.add_parser(command, help=summary, description=summary))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command. Returns 0, or 1 after a user's error, which is told in one line on standard error."""
+    args = build_parser().parse_args(arguments)
+    try:
+        importlib.import_module(module_name(args.command)).run(args)
+    except CosyFlowError as error:
+        print(f"cosyflow {args.command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"cosyflow {args.command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
