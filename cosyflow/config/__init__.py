@@ -1,0 +1,1 @@
+"""The settings of every part, as dataclasses that refuse what is impossible."""

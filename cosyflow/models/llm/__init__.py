@@ -1,0 +1,1 @@
+"""Language models: text tokens in, speech tokens out."""
