@@ -1,6 +1,7 @@
 """Tells how far a stage is: a bar on a terminal, a line every few seconds elsewhere.
 
-A bar redraws itself with carriage returns, which KFP's log readers turn into thousands of lines; so the bar is only for terminals.
+A bar redraws itself with carriage returns, which KFP's log readers turn into thousands of lines; so the bar is only for
+terminals.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def say(label: str, message: str, stream: TextIO | None = None) -> None:
     """Prints one line of a stage, `[stage 4/11 speech-token] message`; the number is known only within a pipeline."""
     position = os.environ.get(STAGE_VARIABLE, "")
     prefix = f"stage {position} {label}" if position else label
-    print(f"[{prefix}] {message}", file=stream or sys.stdout, flush=True)  # noqa: T201 - printing is what this module is for
+    print(f"[{prefix}] {message}", file=stream or sys.stdout, flush=True)
 
 
 class Progress:

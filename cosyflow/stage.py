@@ -1,8 +1,8 @@
-"""How a stage keeps its promises: the same inputs and settings are worked on once, interrupted work goes on, deleted work is noticed.
+"""How a stage keeps its promises: equal work is done once, interrupted work goes on, deleted work is noticed.
 
-Outputs of a stage lie under `<data root>/<stage>/<name>/<key>/`. The key is made of the stage's inputs, its settings and the code
-that makes it. `manifest.json` is written last: a folder without it is unfinished. `latest.json` beside the keys names the newest
-finished one, which is what a run that leaves this stage out hands on.
+Outputs of a stage lie under `<data root>/<stage>/<name>/<key>/`. The key is made of the stage's inputs, its settings
+and the code that makes it. `manifest.json` is written last: a folder without it is unfinished. `latest.json` beside the
+keys names the newest finished one, which is what a run that leaves this stage out hands on.
 """
 
 from __future__ import annotations

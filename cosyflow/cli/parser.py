@@ -15,7 +15,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**settings)
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # type: ignore[override]
-        """As argparse's, but an option also gets its other spelling, and a help text is demanded so that a default is shown."""
+        """As argparse's, but an option gets its other spelling too."""
         spelled = list(names)
         for name in names:
             if name.startswith("--"):
