@@ -1,0 +1,146 @@
+"""The Qwen2 decoder (https://arxiv.org/abs/2407.10671), on positions of several sequences end to end.
+
+Weights are float32; activations have the type of the input, and each layer converts its weights to it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from cosyflow.config.llm import Qwen2Config
+from cosyflow.models.layers.attention import CausalAttention
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines [T, 1, D/2]."""
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes in the type of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.linear(input, self.weight.to(input.dtype), bias)
+
+
+class RMSNorm(nn.Module):
+    """Divides by the root mean square (https://arxiv.org/abs/1910.07467)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.rms_norm(hidden, self.weight.shape, self.weight.to(hidden.dtype), self.eps)
+
+
+def rotation(position: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> Rotation:
+    """Angles of the rotary position embedding (https://arxiv.org/abs/2104.09864) for int64 [T] positions."""
+    exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=position.device) / head_dim
+    angle = position.float()[:, None] * (1.0 / theta**exponent)
+    return angle.cos()[:, None].to(dtype), angle.sin()[:, None].to(dtype)
+
+
+def rotate(heads: Tensor, angles: Rotation) -> Tensor:
+    """Rotates [T, H, D]; element i is paired with element i + D/2."""
+    cos, sin = angles
+    first, second = heads.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Qwen2Attention(nn.Module):
+    """Grouped-query attention with biased query, key and value projections."""
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        key_size = config.num_key_value_heads * config.head_dim
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, key_size)
+        self.v_proj = Linear(config.hidden_size, key_size)
+        self.o_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, layer: int, hidden: Tensor, angles: Rotation, attention: CausalAttention) -> Tensor:
+        # [T, hidden] -> [T, heads, D]
+        query = rotate(self.q_proj(hidden).unflatten(-1, (-1, self.head_dim)), angles)
+        key = rotate(self.k_proj(hidden).unflatten(-1, (-1, self.head_dim)), angles)
+        value = self.v_proj(hidden).unflatten(-1, (-1, self.head_dim))
+        output: Tensor = self.o_proj(attention(layer, query, key, value).flatten(1))
+        return output
+
+
+class Qwen2MLP(nn.Module):
+    """SwiGLU (https://arxiv.org/abs/2002.05202)."""
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        output: Tensor = self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        return output
+
+
+class Qwen2Layer(nn.Module):
+    """Attention and MLP, each on normalised input and added to it."""
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.self_attn = Qwen2Attention(config)
+        self.mlp = Qwen2MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, layer: int, hidden: Tensor, angles: Rotation, attention: CausalAttention) -> Tensor:
+        hidden = hidden + self.self_attn(layer, self.input_layernorm(hidden), angles, attention)
+        output: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
+        return output
+
+
+class Qwen2Decoder(nn.Module):
+    """The text table, the layers and the final norm."""
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Qwen2Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, hidden: Tensor, position: Tensor, attention: CausalAttention, checkpointing: bool = False
+    ) -> Tensor:
+        """Runs the layers.
+
+        Args:
+            hidden: [T, hidden_size] embeddings; their type is the type of all activations.
+            position: int64 [T], position inside the sequence.
+            attention: who sees whom.
+            checkpointing: recompute each layer in the backward pass.
+
+        Returns:
+            [T, hidden_size], normalised.
+        """
+        angles = rotation(position, self.config.head_dim, self.config.rope_theta, hidden.dtype)
+        for number, layer in enumerate(self.layers):
+            if checkpointing:
+                hidden = checkpoint(layer, number, hidden, angles, attention, use_reentrant=False)
+            else:
+                hidden = layer(number, hidden, angles, attention)
+        output: Tensor = self.norm(hidden)
+        return output
+
+
+class Qwen2WithTextHead(nn.Module):
+    """A decoder and its text head, whose weight is the text table. The head is stored for others, never multiplied."""
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.model = Qwen2Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False, device="meta")
+        self.lm_head.weight = self.model.embed_tokens.weight
