@@ -30,22 +30,25 @@ def module_name(command: str) -> str:
     return f"cosyflow.cli.{command.replace('-', '_')}"
 
 
-def build_parser() -> Parser:
-    parser = Parser(
-        prog="cosyflow", description="Stages of the CosyVoice training flow. `cosyflow STAGE --help` tells its options."
-    )
+def build_parser(only: str | None = None) -> Parser:
+    """The parser of all commands, or of one: then the modules of the others are not imported."""
+    description = "Stages of the CosyVoice training flow. `cosyflow STAGE --help` tells its options."
+    parser = Parser(prog="cosyflow", description=description)
     parser.add_argument("--version", action="version", version=f"cosyflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for command in (*STAGES, *TOOLS):
-        module = importlib.import_module(module_name(command))
-        summary = (module.__doc__ or "").strip().splitlines()[0]
-        module.configure(commands.add_parser(command, help=summary, description=summary))
+        if only in (None, command):
+            module = importlib.import_module(module_name(command))
+            summary = (module.__doc__ or "").strip().splitlines()[0]
+            module.configure(commands.add_parser(command, help=summary, description=summary))
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns 0, or 1 after a user's error, which is told in one line on standard error."""
-    args = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    known = words[0] if words and words[0] in (*STAGES, *TOOLS) else None
+    args = build_parser(known).parse_args(words)
     try:
         importlib.import_module(module_name(args.command)).run(args)
     except CosyFlowError as error:

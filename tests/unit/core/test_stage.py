@@ -1,4 +1,4 @@
-"""Equal work is done once, interrupted work goes on, deleted work is noticed, and a stage left out hands on what there is."""
+"""Equal work is done once, interrupted work goes on, deleted work is noticed; a stage left out hands on what there is."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_manifests_survive_the_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "latest.json").write_text('{"stage": "prepare"}')
-    with pytest.raises(CosyFlowError, match="latest.json: not a manifest"):
+    with pytest.raises(CosyFlowError, match=r"latest.json: not a manifest"):
         Manifest.read(str(tmp_path / "latest.json"))
 
 

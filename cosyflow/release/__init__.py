@@ -1,0 +1,1 @@
+"""From checkpoints to a model that others use: averaging, export, registration."""
