@@ -1,0 +1,74 @@
+"""What the training loop needs of a model and its data, whichever they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import torch
+
+
+class Batch(Protocol):
+    """What one rank computes at once."""
+
+    utterances: list[str]
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions that are computed, without padding."""
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Self: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The loss of a batch, as sums, so that it can be averaged over any number of batches and ranks."""
+
+    loss_sum: torch.Tensor
+    """[], sum over the batch's targets of what is minimised."""
+    count: int
+    """Targets of the batch, known without asking the device."""
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    """[] each, further sums over the targets, e.g. how many were predicted correctly as `acc`."""
+
+
+class Objective(torch.nn.Module, ABC):
+    """A model and its loss: `objective(batch)` is an Outcome.
+
+    `model` is what checkpoints hold. `metrics` names the entries of `Outcome.sums`, always in this order.
+    """
+
+    model: torch.nn.Module
+    metrics: tuple[str, ...] = ()
+
+    def forward(self, batch: Batch | None) -> Outcome:
+        """The outcome of a batch; of None, where a rank has nothing to do, a loss of 0 with zero gradients."""
+        if batch is not None:
+            return self.compute(batch)
+        nothing = torch.stack([weight.sum() for weight in self.model.parameters() if weight.requires_grad]).sum() * 0.0
+        return Outcome(nothing, 0, {name: nothing.detach() for name in self.metrics})
+
+    @abstractmethod
+    def compute(self, batch: Batch) -> Outcome:
+        """The outcome of a batch on the model's device."""
+
+    def flops_per_token(self) -> float | None:
+        """Floating-point operations of forward and backward for one token, or None where nobody has counted them."""
+        return None
+
+
+class TrainingData(Protocol):
+    """Batches for one rank. All ranks have equally many in an epoch; None stands where a rank has nothing to do."""
+
+    def num_batches(self, epoch: int) -> int: ...
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch | None]:
+        """The batches of an epoch from number `start` on: always the same ones in the same order."""
+
+    def validation_batches(self) -> Iterator[Batch | None]:
+        """This rank's share of the validation set: the same batches, with the same layouts, each time."""
+
+    def fingerprint(self, epoch: int) -> str:
+        """Changes when anything changes that decides which utterances are in which batch of which rank."""

@@ -1,0 +1,88 @@
+"""The processes of a training job: who this one is, on which device, and how they agree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from cosyflow.errors import CosyFlowError
+
+Backend = Literal["nccl", "gloo"]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the `world_size` processes of a job."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, values: torch.Tensor) -> torch.Tensor:
+        """Replaces `values`, a tensor on `device`, by their sum over the ranks, without waiting for a GPU."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Value) -> list[Value]:
+        """The picklable values of all ranks, in their order, on every rank. Waits for all ranks."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Value | None] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]  # every entry is filled
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def process_group(backend: Backend | None, timeout_seconds: float) -> Iterator[Ranks]:
+    """Joins the processes that torchrun started (one process when it did not).
+
+    Args:
+        backend: None takes NCCL on CUDA and gloo elsewhere.
+        timeout_seconds: how long a rank waits for the others before the job fails.
+    """
+    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in
+                                    (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))  # fmt: skip
+    device = _device(local_rank)
+    if backend == "nccl" and device.type != "cuda":
+        raise CosyFlowError("--ddp.dist_backend nccl: there is no CUDA device here; use gloo or leave the option out")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    ranks = Ranks(rank, world_size, device)
+    if world_size == 1:
+        yield ranks
+        return
+    dist.init_process_group(
+        backend or ("nccl" if device.type == "cuda" else "gloo"), timeout=timedelta(seconds=timeout_seconds)
+    )
+    try:
+        yield ranks
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise CosyFlowError(
+            f"process {local_rank + 1} on this machine finds {torch.cuda.device_count()} CUDA devices;"
+            " start at most one process for each (--gpus_per_node)"
+        )
+    return torch.device("cuda", local_rank)
