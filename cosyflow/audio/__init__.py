@@ -1,0 +1,1 @@
+"""Decoding, resampling and the acoustic features of the CosyVoice models."""

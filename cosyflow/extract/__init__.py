@@ -1,0 +1,1 @@
+"""Speaker embeddings and speech tokens of a corpus, as resumable ONNX Runtime jobs."""
