@@ -1,0 +1,1 @@
+"""The HiFT vocoder of CosyVoice 1, 2 and 3 and its adversarial training."""

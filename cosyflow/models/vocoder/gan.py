@@ -1,0 +1,145 @@
+"""The two turns of adversarial vocoder training, on speech that the generator made once.
+
+A step is
+    generated = generator(mel)
+    discriminator_turn(discriminator, real, generated.waveform, loss_config).total.backward()   # then the discriminator steps
+    generator_turn(discriminator, real, generated, f0, loss_config).total.backward()            # then the generator steps
+Where gradients are averaged over processes, the discriminator's turn takes the wrapped discriminator, which it calls once, and the
+generator's turn the bare one, whose weights get no gradient there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cosyflow.audio.features import MelSettings, mel_spectrogram
+from cosyflow.config.vocoder import GanLossConfig, HiFiGanConfig, MelLossConfig
+from cosyflow.models.vocoder.discriminator import Discriminator, Judgement
+from cosyflow.models.vocoder.hift import GeneratedSpeech, HiFTGenerator
+from cosyflow.models.vocoder.losses import (
+    discriminator_least_squares,
+    feature_matching,
+    generator_least_squares,
+    truncated_pointwise_relativistic,
+)
+
+
+class HiFiGan(nn.Module):
+    """Generator and discriminator together, for the keys of a training checkpoint: `generator.*` and `discriminator.*`."""
+
+    def __init__(self, config: HiFiGanConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = HiFTGenerator(config.generator)
+        self.discriminator = Discriminator(config.discriminator)
+
+
+class DiscriminatorLoss(NamedTuple):
+    """Scalars; `total` is the weighted sum of the others."""
+
+    total: torch.Tensor
+    adversarial: torch.Tensor
+    relativistic: torch.Tensor
+
+
+class GeneratorLoss(NamedTuple):
+    """Scalars; `total` is the weighted sum of the others."""
+
+    total: torch.Tensor
+    adversarial: torch.Tensor
+    feature_matching: torch.Tensor
+    mel: torch.Tensor
+    relativistic: torch.Tensor
+    f0: torch.Tensor
+
+
+def discriminator_turn(
+    discriminator: nn.Module, real: torch.Tensor, generated: torch.Tensor, config: GanLossConfig
+) -> DiscriminatorLoss:
+    """real, generated [B, T]; no gradient reaches the generator. Both are judged in one call of `discriminator`."""
+    _require_same_shape("samples", real, generated)
+    judgements: list[Judgement] = discriminator(torch.cat([real, generated.detach()]))
+    of_real, of_generated = zip(*(judgement.score.chunk(2) for judgement in judgements), strict=True)
+    adversarial = discriminator_least_squares(of_real, of_generated)
+    relativistic = truncated_pointwise_relativistic(of_real, of_generated, config.tpr_loss_tau)
+    return DiscriminatorLoss(adversarial + config.tpr_loss_weight * relativistic, adversarial, relativistic)
+
+
+def generator_turn(
+    discriminator: nn.Module, real: torch.Tensor, generated: GeneratedSpeech, f0: torch.Tensor, config: GanLossConfig
+) -> GeneratorLoss:
+    """real [B, T], f0 [B, frames] in Hz as measured. The discriminator is frozen: its weights get no gradient."""
+    _require_same_shape("samples", real, generated.waveform)
+    with frozen(discriminator):
+        with torch.no_grad():
+            of_real: list[Judgement] = discriminator(real)
+        of_generated: list[Judgement] = discriminator(generated.waveform)
+    return generator_loss(of_real, of_generated, real, generated, f0, config)
+
+
+def generator_loss(
+    of_real: list[Judgement],
+    of_generated: list[Judgement],
+    real: torch.Tensor,
+    generated: GeneratedSpeech,
+    f0: torch.Tensor,
+    config: GanLossConfig,
+) -> GeneratorLoss:
+    """The generator's loss from what the discriminators said; see `generator_turn`."""
+    _require_same_shape("f0 frames", f0, generated.f0)
+    real_scores, real_features = zip(*of_real, strict=True)
+    scores, features = zip(*of_generated, strict=True)
+    adversarial = generator_least_squares(scores)
+    matching = feature_matching(real_features, features)
+    mel = torch.stack(
+        [mel_distance(real, generated.waveform, transform) for transform in config.mel_spec_transform]
+    ).sum()
+    relativistic = truncated_pointwise_relativistic(scores, real_scores, config.tpr_loss_tau)
+    f0_distance = F.l1_loss(generated.f0.float(), f0.float())
+    total = (
+        adversarial
+        + config.feat_match_loss_weight * matching
+        + config.multi_mel_spectral_recon_loss_weight * mel
+        + config.tpr_loss_weight * relativistic
+        + config.f0_loss_weight * f0_distance
+    )
+    return GeneratorLoss(total, adversarial, matching, mel, relativistic, f0_distance)
+
+
+def mel_distance(real: torch.Tensor, generated: torch.Tensor, transform: MelLossConfig) -> torch.Tensor:
+    """Mean absolute difference of log mel spectrograms, in float32 whatever the surrounding autocast says."""
+    settings = MelSettings(
+        sample_rate=transform.sampling_rate,
+        n_fft=transform.n_fft,
+        hop_size=transform.hop_size,
+        win_size=transform.win_size,
+        num_mels=transform.num_mels,
+        fmin=transform.fmin,
+        fmax=transform.fmax,
+    )
+    with torch.autocast(real.device.type, enabled=False):
+        return F.l1_loss(mel_spectrogram(generated.float(), settings), mel_spectrogram(real.float(), settings))
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """What is computed within gives no gradient to the parameters of `module`, only to its inputs."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def _require_same_shape(what: str, real: torch.Tensor, generated: torch.Tensor) -> None:
+    if real.shape != generated.shape:
+        raise ValueError(f"real {list(real.shape)} and generated {list(generated.shape)} {what} must have one shape")
