@@ -1,0 +1,25 @@
+"""How all components are built: from an image that has the library, installing nothing at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from cosyflow import __version__
+
+IMAGES = ("data", "extract", "train", "release")
+
+
+def image_reference(image: str) -> str:
+    """The image as it is built here; a compile with an image lock replaces it by a digest."""
+    if image not in IMAGES:
+        raise ValueError(f"{image}: not one of {', '.join(IMAGES)}")
+    return f"cosyflow-{image}:{__version__}"
+
+
+def component(image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
+    """A decorator: a lightweight component that runs in one of IMAGES."""
+    return dsl.component(base_image=image_reference(image), packages_to_install=[], install_kfp_package=False)

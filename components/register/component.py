@@ -1,0 +1,29 @@
+"""Component register."""
+
+# No postponed annotations here: KFP reads them as types.
+from kfp import dsl
+
+from components.base import component
+
+
+@component(image="release")
+def register(
+    averaged: dsl.Input[dsl.Model],
+    exported: dsl.Input[dsl.Model],
+    registered_model: str,
+    mlflow_uri: str,
+    alias: str,
+    start_stage: int,
+    stop_stage: int,
+    manifest: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Registers the averaged and the exported model under an alias."""
+    from cosyflow.stage import Manifest
+    from cosyflow.stages import is_active, outputs, register
+
+    active = is_active("register", start_stage, stop_stage)
+    made = register.run(
+        Manifest.read(averaged.path), Manifest.read(exported.path), registered_model, mlflow_uri, alias, active
+    )
+    outputs.publish(made, manifest, metrics)

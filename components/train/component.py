@@ -1,0 +1,57 @@
+"""Component train."""
+
+# No postponed annotations here: KFP reads them as types.
+from kfp import dsl
+
+from components.base import component
+
+
+@component(image="train")
+def train(
+    lists: dsl.Input[dsl.Dataset],
+    data_root: str,
+    recipe: str,
+    overrides: list[str],
+    pretrained_dir: str,
+    model: str,
+    train_engine: str,
+    num_nodes: int,
+    gpus_per_node: int,
+    num_workers: int,
+    prefetch: int,
+    pin_memory: bool,
+    use_amp: bool,
+    checkpoint: str,
+    qwen_pretrain_path: str,
+    deepspeed_config: str,
+    deepspeed_save_states: str,
+    mlflow_uri: str,
+    experiment: str,
+    start_stage: int,
+    stop_stage: int,
+    manifest: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Trains one model of a recipe, or goes on with an interrupted training."""
+    from cosyflow.stage import Manifest
+    from cosyflow.stages import is_active, outputs, train
+
+    options = train.TrainOptions(
+        model=model,
+        train_engine=train_engine,
+        num_nodes=num_nodes,
+        gpus_per_node=gpus_per_node,
+        num_workers=num_workers,
+        prefetch=prefetch,
+        pin_memory=pin_memory,
+        use_amp=use_amp,
+        checkpoint=checkpoint,
+        qwen_pretrain_path=qwen_pretrain_path,
+        deepspeed_config=deepspeed_config,
+        deepspeed_save_states=deepspeed_save_states,
+        mlflow_uri=mlflow_uri,
+        experiment=experiment,
+    )
+    active = is_active("train", start_stage, stop_stage)
+    made = train.run(Manifest.read(lists.path), data_root, recipe, overrides, pretrained_dir, options, active)
+    outputs.publish(made, manifest, metrics)

@@ -1,0 +1,31 @@
+"""Stage 6, average: the mean of the best checkpoints."""
+
+from __future__ import annotations
+
+from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.storage import join, parent
+
+
+def run(trained: Manifest, model: str, average_num: int, val_best: bool, active: bool) -> Manifest:
+    """Averages the `average_num` checkpoints with the lowest validation loss (val_best), or the newest ones."""
+
+    def work(output: str) -> StageResult:
+        from cosyflow.release.average import average_model
+
+        return average_model(trained.uri, join(output, f"{model}.pt"), average_num, val_best)
+
+    return run_stage(
+        "average",
+        trained.name,
+        run_root(trained),
+        inputs=[trained],
+        settings={"average_num": average_num, "val_best": val_best},
+        active=active,
+        work=work,
+        code=["cosyflow.release.average"],
+    )
+
+
+def run_root(trained: Manifest) -> str:
+    """The folder of a recipe's version under the data root: a manifest lies in <root>/<stage>/<name>/<key>."""
+    return parent(parent(parent(trained.uri)))

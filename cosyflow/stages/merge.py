@@ -1,0 +1,42 @@
+"""Stage 5, merge: the lists of training and validation shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cosyflow import storage
+from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.stages.recipe import load_recipe, resolve_subsets
+
+NAME = "lists"
+
+
+def run(
+    parquets: Sequence[Manifest],
+    data_root: str,
+    recipe: str,
+    overrides: Sequence[str],
+    train_subsets: Sequence[str],
+    dev_subsets: Sequence[str],
+    active: bool,
+) -> Manifest:
+    """Writes train.data.list and dev.data.list; subsets that are in neither go into neither."""
+    settings = load_recipe(recipe, overrides)
+    subsets = resolve_subsets(settings, train_subsets, dev_subsets, ["none"])
+    folders = {manifest.name: manifest.uri for manifest in parquets}
+
+    def work(output: str) -> StageResult:
+        from cosyflow.dataset.merge import merge_lists
+
+        return merge_lists(folders, subsets.train, subsets.dev, output)
+
+    return run_stage(
+        "merge",
+        NAME,
+        storage.join(data_root, settings.version),
+        inputs=[manifest for manifest in parquets if manifest.name in (*subsets.train, *subsets.dev)],
+        settings={"train_subsets": subsets.train, "dev_subsets": subsets.dev},
+        active=active,
+        work=work,
+        code=["cosyflow.dataset.merge"],
+    )

@@ -1,0 +1,31 @@
+"""Stage 0, prepare: the Kaldi files of a subset."""
+
+from __future__ import annotations
+
+from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.stages.download import source_folder
+
+
+def run(downloaded: Manifest, data_root: str, instruct: str, max_reject_share: float, active: bool) -> Manifest:
+    """Writes wav.scp, text, utt2spk and spk2utt.
+
+    Args:
+        instruct: a sentence that is written as the instruction of every utterance; empty: none.
+        max_reject_share: above this share of unusable utterances the stage fails.
+    """
+
+    def work(output: str) -> StageResult:
+        from cosyflow.corpus.prepare import prepare
+
+        return prepare(source_folder(downloaded), output, instruct=instruct or None, max_reject_share=max_reject_share)
+
+    return run_stage(
+        "prepare",
+        downloaded.name,
+        data_root,
+        inputs=[downloaded],
+        settings={"instruct": instruct, "max_reject_share": max_reject_share},
+        active=active,
+        work=work,
+        code=["cosyflow.corpus"],
+    )

@@ -1,0 +1,35 @@
+"""Stage 1, speaker-embedding: CAM++ embeddings of a subset's utterances and speakers."""
+
+from __future__ import annotations
+
+from cosyflow import storage
+from cosyflow.stage import Manifest, StageResult, run_stage
+
+MODEL = "campplus.onnx"
+
+
+def run(
+    prepared: Manifest, data_root: str, pretrained_dir: str, num_processes: int, max_reject_share: float, active: bool
+) -> Manifest:
+    """Writes utt2embedding.pt and spk2embedding.pt with the pretrained directory's campplus.onnx."""
+    from cosyflow.pretrained import locate
+
+    model = locate(pretrained_dir, MODEL) if active else ""
+
+    def work(output: str) -> StageResult:
+        from cosyflow.extract.speaker_embedding import extract_speaker_embeddings
+
+        return extract_speaker_embeddings(
+            prepared.uri, output, model, num_processes=num_processes, max_reject_share=max_reject_share
+        )
+
+    return run_stage(
+        "speaker-embedding",
+        prepared.name,
+        data_root,
+        inputs=[prepared],
+        settings={"model": storage.digest(model) if active else "", "max_reject_share": max_reject_share},
+        active=active,
+        work=work,
+        code=["cosyflow.audio", "cosyflow.extract"],
+    )

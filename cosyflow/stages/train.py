@@ -1,0 +1,118 @@
+"""Stage 5, train: one model of a recipe, from the merged lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cosyflow import storage
+from cosyflow.config.recipe import Recipe
+from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.stages.recipe import load_recipe, recipe_name, recipe_path
+
+AUTO = "auto"
+QWEN_FOLDER = "CosyVoice-BlankEN"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a run chooses beside its recipe; the names are those of `cosyflow train`."""
+
+    model: str
+    train_engine: str
+    num_nodes: int
+    gpus_per_node: int
+    num_workers: int
+    prefetch: int
+    pin_memory: bool
+    use_amp: bool
+    checkpoint: str
+    qwen_pretrain_path: str
+    deepspeed_config: str
+    deepspeed_save_states: str
+    mlflow_uri: str
+    experiment: str
+
+
+def run(
+    lists: Manifest,
+    data_root: str,
+    recipe: str,
+    overrides: Sequence[str],
+    pretrained_dir: str,
+    options: TrainOptions,
+    active: bool,
+) -> Manifest:
+    """Trains a model, or goes on with an interrupted training of the same settings.
+
+    `checkpoint` and `qwen_pretrain_path` of "auto" mean the pretrained directory's, where it has them; "" means none.
+    """
+    settings = load_recipe(recipe, overrides)
+    checkpoint = _start(options.checkpoint, pretrained_dir, f"{options.model}.pt")
+    qwen = _start(options.qwen_pretrain_path, pretrained_dir, QWEN_FOLDER) if options.model == "llm" else ""
+
+    def work(output: str) -> StageResult:
+        from cosyflow.launch.train_stage import train_model
+
+        return train_model(
+            train_list=storage.join(lists.uri, "train.data.list"),
+            cv_list=storage.join(lists.uri, "dev.data.list"),
+            recipe_path=recipe_path(recipe),
+            overrides=overrides,
+            output_dir=output,
+            model=options.model,
+            train_engine=options.train_engine,
+            num_nodes=options.num_nodes,
+            gpus_per_node=options.gpus_per_node,
+            num_workers=options.num_workers,
+            prefetch=options.prefetch,
+            pin_memory=options.pin_memory,
+            use_amp=options.use_amp,
+            checkpoint=checkpoint,
+            qwen_pretrain_path=qwen,
+            deepspeed_config=options.deepspeed_config,
+            deepspeed_save_states=options.deepspeed_save_states,
+            mlflow_uri=options.mlflow_uri,
+            experiment=options.experiment,
+        )
+
+    return run_stage(
+        "train",
+        model_name(recipe, options.model),
+        storage.join(data_root, settings.version),
+        inputs=[lists],
+        settings={**_recipe_settings(settings), **_options_settings(options), "checkpoint": checkpoint, "qwen": qwen},
+        active=active,
+        work=work,
+        code=["cosyflow.models", "cosyflow.training"],
+    )
+
+
+def model_name(recipe: str, model: str) -> str:
+    """The name of a recipe's model, for folders and the registry: "cosyvoice2-llm"."""
+    return f"{recipe_name(recipe)}-{model}"
+
+
+def _start(choice: str, pretrained_dir: str, file: str) -> str:
+    """Where the weights to start from lie: `choice` itself, or for "auto" the pretrained directory's if it has them."""
+    if choice != AUTO:
+        return choice
+    uri = storage.join(pretrained_dir, file)
+    return uri if pretrained_dir and storage.exists(uri) else ""
+
+
+def _recipe_settings(recipe: Recipe) -> dict[str, object]:
+    """What of a recipe changes a model: all but the corpus, whose lists are an input."""
+    return {name: value for name, value in asdict(recipe).items() if name != "corpus"}
+
+
+def _options_settings(options: TrainOptions) -> dict[str, object]:
+    """What of the options changes a model: loaders' settings and where metrics go do not."""
+    return {
+        "model": options.model,
+        "train_engine": options.train_engine,
+        "ranks": options.num_nodes * options.gpus_per_node,
+        "use_amp": options.use_amp,
+        "deepspeed_config": Path(options.deepspeed_config).name if options.train_engine == "deepspeed" else "",
+    }

@@ -1,0 +1,62 @@
+"""Compiles the pipeline for a Kubeflow Pipelines server, with the images that a lock file names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from kfp import compiler
+from kfp.dsl.base_component import BaseComponent
+
+from components.base import IMAGES, image_reference
+from cosyflow.errors import CosyFlowError
+from pipelines.cosyvoice import cosyvoice
+
+PIPELINES: Mapping[str, BaseComponent] = {"cosyvoice": cosyvoice}
+
+
+def read_image_lock(path: Path) -> dict[str, str]:
+    """The image reference of each of components.base.IMAGES: `images: {data: registry/name@sha256:...}`.
+
+    Raises:
+        CosyFlowError: the file cannot be read, or an image is missing, unknown or not named by its digest.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CosyFlowError(f"{path}: cannot read the image lock ({error})") from error
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, dict):
+        raise CosyFlowError(f"{path}: the key images is missing, with a reference for each of {', '.join(IMAGES)}")
+    for image in IMAGES:
+        if image not in images:
+            raise CosyFlowError(f"{path}: images: {image} is missing")
+    for image, reference in images.items():
+        if image not in IMAGES:
+            raise CosyFlowError(f"{path}: images: {image} is not one of {', '.join(IMAGES)}")
+        if not isinstance(reference, str) or "@sha256:" not in reference:
+            raise CosyFlowError(f"{path}: images: {image}: {reference!r} is not NAME@sha256:DIGEST")
+    return images
+
+
+def compile_pipelines(directory: Path, image_lock: Path | None = None) -> list[Path]:
+    """Writes the IR YAML of every pipeline; equal sources and lock give equal bytes.
+
+    Args:
+        image_lock: see read_image_lock; without one the images keep the names that they are built with here.
+    """
+    images = read_image_lock(image_lock) if image_lock else {}
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, pipeline in PIPELINES.items():
+        path = directory / f"{name}.yaml"
+        unfinished = directory / f".{name}.partial.yaml"
+        compiler.Compiler().compile(pipeline, str(unfinished))
+        text = unfinished.read_text(encoding="utf-8")
+        for image, reference in images.items():
+            text = text.replace(f"image: {image_reference(image)}\n", f"image: {reference}\n")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+        written.append(path)
+    return written

@@ -1,0 +1,91 @@
+"""Runs the pipeline on this machine with KFP's local runner: the same graph and components as on a cluster."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from kfp import local
+from kfp.local import subprocess_task_handler
+
+from cosyflow.errors import CosyFlowError
+from cosyflow.progress import format_seconds
+from pipelines.cosyvoice import cosyvoice
+from pipelines.local_tasks import LocalTasks
+from pipelines.summary import summarize
+
+LOG = "run.log"
+SUMMARY = "summary.txt"
+
+
+def run(arguments: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdout) -> int:
+    """Runs the pipeline, and tells on the terminal how far it is and how it ended.
+
+    Args:
+        arguments: parameters of the pipeline by name.
+        run_dir: folder for the log, the summary and KFP's artifacts.
+
+    Returns:
+        0, or 1 when a stage failed.
+
+    Raises:
+        CosyFlowError: KFP could not run the pipeline at all.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    log_path = run_dir / LOG
+    start = time.monotonic()
+    terminal.write(f"Full output: {log_path}\n")
+    with log_path.open("a", encoding="utf-8") as log:
+        tasks = LocalTasks(log, terminal)
+        try:
+            _execute(arguments, run_dir / "kfp", tasks, log)
+        except RuntimeError as error:  # KFP's way to say that a task failed
+            if not tasks.failures:
+                raise CosyFlowError(f"KFP could not run the pipeline: {error}; see {log_path}") from error
+    seconds = time.monotonic() - start
+    if tasks.failures:
+        for failure in tasks.failures:
+            terminal.write(f"FAILED after {format_seconds(seconds)}: stage {failure}\n")
+        terminal.write(f"Full output: {log_path}\n")
+        return 1
+    summary = summarize(tasks.manifests, seconds, arguments, log_path)
+    (run_dir / SUMMARY).write_text(summary, encoding="utf-8")
+    terminal.write(summary)
+    return 0
+
+
+def _execute(arguments: Mapping[str, Any], pipeline_root: Path, tasks: LocalTasks, log: TextIO) -> None:
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
+    with _chatter_to(log), _tasks_run_by(tasks):
+        cosyvoice(**arguments)
+
+
+@contextlib.contextmanager
+def _tasks_run_by(tasks: LocalTasks) -> Iterator[None]:
+    """KFP's local runner has no hook for the output of a task; the function that starts one is replaced instead."""
+    original = subprocess_task_handler.run_local_subprocess
+    subprocess_task_handler.run_local_subprocess = tasks
+    try:
+        yield
+    finally:
+        subprocess_task_handler.run_local_subprocess = original
+
+
+@contextlib.contextmanager
+def _chatter_to(log: TextIO) -> Iterator[None]:
+    """Sends what KFP itself prints to the log. It also leaves `print` and the root logger changed after parallel tasks."""
+    original_print, root = builtins.print, logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    try:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            yield
+    finally:
+        builtins.print = original_print
+        root.setLevel(level)
+        root.handlers[:] = handlers
