@@ -54,9 +54,9 @@ class Objective(torch.nn.Module, ABC):
     def compute(self, batch: Batch) -> Outcome:
         """The outcome of a batch on the model's device."""
 
-    def flops_per_token(self) -> float | None:
-        """Floating-point operations of forward and backward for one token, or None where nobody has counted them."""
-        return None
+    def flops(self, batch: Batch) -> float:
+        """Floating-point operations of the forward and backward pass over a batch; 0 where nobody has counted them."""
+        return 0.0
 
 
 class TrainingData(Protocol):

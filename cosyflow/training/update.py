@@ -24,8 +24,8 @@ from cosyflow.training.ranks import Ranks
 
 CLIP_EPSILON = 1e-6
 """Added to the norm before dividing by it, as torch.nn.utils.clip_grad_norm_ does."""
-_HOST_NUMBERS = 3
-"""Targets, tokens and stop requests come from the host; loss and metrics follow them in the totals."""
+_HOST_NUMBERS = 4
+"""Targets, tokens, operations and stop requests come from the host; loss and metrics follow them in the totals."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class UpdateReport:
     grad_norm: float
     num_targets: int
     num_tokens: int
+    flops: float
     means: dict[str, float]
     stop_requested: bool
 
@@ -116,8 +117,11 @@ class Updater:
         for number, batch in enumerate(batches):
             self._seed(update, number)
             outcomes.append(self._backward(batch, is_last=number == len(batches) - 1))
-        tokens = sum(batch.num_tokens for batch in batches if batch is not None)
-        totals = self._total(outcomes, tokens, stop)
+        real = [batch for batch in batches if batch is not None]
+        tokens = sum(batch.num_tokens for batch in real)
+        flops = sum(self.objective.flops(batch) for batch in real)
+        targets = sum(outcome.count for outcome in outcomes)
+        totals = self._total([targets, tokens, flops, float(stop)], outcomes)
         # DistributedDataParallel leaves the mean over the ranks, hence the factor
         scale = (self.ranks.world_size / totals[0].clamp(min=1.0)).float()
         norm = scale_and_clip(
@@ -151,16 +155,16 @@ class Updater:
             outcome.loss_sum.backward()  # type: ignore[no-untyped-call]
         return replace(outcome, loss_sum=outcome.loss_sum.detach())
 
-    def _total(self, outcomes: Sequence[Outcome], tokens: int, stop: bool) -> torch.Tensor:
-        """float64 [3 + 1 + metrics]: targets, tokens, stop requests, loss, metrics, summed over batches and ranks."""
-        host = torch.tensor([sum(outcome.count for outcome in outcomes), tokens, float(stop)], dtype=torch.float64)
+    def _total(self, numbers: Sequence[float], outcomes: Sequence[Outcome]) -> torch.Tensor:
+        """float64 [numbers + 1 + metrics]: host numbers, loss and metrics, summed over batches and ranks."""
+        host = torch.tensor(numbers, dtype=torch.float64)
         if self.ranks.device.type == "cuda":
             host = host.pin_memory().to(self.ranks.device, non_blocking=True)
-        sums = torch.stack([
-            torch.stack([outcome.loss_sum, *(outcome.sums[name] for name in self.objective.metrics)])
-            for outcome in outcomes
-        ])  # fmt: skip
-        return self.ranks.sum_(torch.cat([host, sums.double().sum(dim=0)]))
+        sums = torch.stack([outcome.loss_sum.double() for outcome in outcomes]).sum(dim=0, keepdim=True)
+        for name in self.objective.metrics:
+            metric = torch.stack([outcome.sums[name].double() for outcome in outcomes]).sum(dim=0, keepdim=True)
+            sums = torch.cat([sums, metric])
+        return self.ranks.sum_(torch.cat([host, sums]))
 
     def _finished(self, leave: int) -> list[UpdateReport]:
         reports = []
@@ -170,7 +174,7 @@ class Updater:
 
     def _report(self, pending: _Pending) -> UpdateReport:
         *totals, norm, failed = pending.values.wait()
-        targets, tokens, stops, loss, *metrics = totals
+        targets, tokens, flops, stops, loss, *metrics = totals
         if failed:
             raise CosyFlowError(self._describe_failure(pending))
         sums = dict(zip(("loss", *self.objective.metrics), (loss, *metrics), strict=True))
@@ -180,6 +184,7 @@ class Updater:
             grad_norm=norm,
             num_targets=int(targets),
             num_tokens=int(tokens),
+            flops=flops,
             means={name: value / max(targets, 1.0) for name, value in sums.items()},
             stop_requested=stops > 0,
         )

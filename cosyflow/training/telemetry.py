@@ -1,0 +1,172 @@
+"""What a run tells: a line every few seconds, and metrics every `log_interval` updates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from cosyflow.config.training import TrainConf
+from cosyflow.progress import LINE_INTERVAL_SECONDS, format_seconds
+from cosyflow.training.checkpoints import Position
+from cosyflow.training.ranks import Ranks
+from cosyflow.training.update import UpdateReport
+
+PEAK_BFLOAT16_FLOPS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+}
+"""Dense bfloat16 operations a second by a part of the device's name (NVIDIA's data sheets); the first match counts."""
+
+Line = Callable[[str], None]
+Metrics = Callable[[int, Mapping[str, float]], None]
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bfloat16 operations a second of a device; None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for part, flops in PEAK_BFLOAT16_FLOPS.items() if part in name), None)
+
+
+class Telemetry:
+    """Collects the reports of updates and hands on lines and metrics.
+
+    Args:
+        conf: `max_epoch` and `log_interval`.
+        ranks: the processes whose throughput is added up.
+        line: prints a line of progress; does nothing on every rank but the first.
+        metrics: takes the number of the update and values by name.
+        peak: operations a second of one device in the type that is computed in; None gives no MFU.
+    """
+
+    def __init__(self, conf: TrainConf, ranks: Ranks, line: Line, metrics: Metrics, peak: float | None = None) -> None:
+        self.conf = conf
+        self.ranks = ranks
+        self.line = line
+        self.metrics = metrics
+        self.peak = peak
+        self._interval = _Interval()
+        self._last_report: UpdateReport | None = None
+        self._total_tokens = 0
+        self._started = self._last_line = time.monotonic()
+        self._skipped = 0.0
+        self._updates_at_start = 0
+        self._seconds_before = 0.0
+
+    def start(self, position: Position) -> None:
+        """Begins to measure at a position."""
+        self._updates_at_start = position.update
+        self._seconds_before = position.seconds
+        self._started = self._last_line = time.monotonic()
+        self._interval = _Interval()
+
+    def observe(self, reports: Sequence[UpdateReport], position: Position, num_batches: int) -> None:
+        """Takes in finished updates and adds them to the epoch's sums in `position`."""
+        for report in reports:
+            self._last_report = report
+            self._total_tokens += report.num_tokens
+            self._interval.add(report)
+            position.epoch_targets += report.num_targets
+            for name, mean in report.means.items():
+                position.epoch_sums[name] = position.epoch_sums.get(name, 0.0) + mean * report.num_targets
+            if (report.update + 1) % self.conf.log_interval == 0:
+                self._log(report)
+        position.seconds = self._seconds_before + time.monotonic() - self._started
+        if self._last_report is not None and time.monotonic() - self._last_line >= LINE_INTERVAL_SECONDS:
+            self._last_line = time.monotonic()
+            self.line(self._describe(self._last_report, position, num_batches))
+
+    def skip_time(self) -> None:
+        """Leaves the time since the last update (cross validation, saving) out of the throughput."""
+        self._skipped += self._interval.restart_clock()
+
+    def end_epoch(self, position: Position, validation: Mapping[str, float]) -> None:
+        """Notes an epoch in `position.epochs`, tells its means and logs them."""
+        train = {name: value / max(position.epoch_targets, 1) for name, value in position.epoch_sums.items()}
+        position.epochs.append({**train, **{f"cv_{name}": value for name, value in validation.items()}})
+        self.metrics(
+            position.update,
+            {
+                "epoch": position.epoch,
+                **{f"train_epoch/{name}": value for name, value in train.items()},
+                **{f"cv/{name}": value for name, value in validation.items()},
+            },
+        )
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in train.items())
+        judged = "  ".join(f"cv_{name} {value:.4f}" for name, value in validation.items())
+        self.line(f"epoch {position.epoch + 1}/{self.conf.max_epoch} done  {shown}  {judged}")
+        self._last_line = time.monotonic()
+
+    def last_update(self) -> dict[str, float]:
+        """Learning rate and gradient norm of the last update, for a checkpoint's record."""
+        report = self._last_report
+        return {} if report is None else {"lr": report.rate, "grad_norm": report.grad_norm}
+
+    def tokens_per_second(self) -> float:
+        """Over all ranks since the start, without the skipped time."""
+        return self._total_tokens / max(time.monotonic() - self._started - self._skipped, 1e-9)
+
+    def _log(self, report: UpdateReport) -> None:
+        interval, self._interval = self._interval, _Interval()
+        seconds = max(interval.seconds(), 1e-9)
+        values = {f"train/{name}": value for name, value in interval.means().items()}
+        values |= {"train/lr": report.rate, "train/grad_norm": report.grad_norm}
+        values["train/tokens_per_second"] = interval.tokens / seconds
+        if self.peak and interval.flops:
+            values["train/mfu"] = interval.flops / seconds / (self.peak * self.ranks.world_size)
+        if self.ranks.device.type == "cuda":
+            values["train/memory_gib"] = torch.cuda.max_memory_allocated(self.ranks.device) / 2**30
+        self.metrics(report.update + 1, values)
+
+    def _describe(self, report: UpdateReport, position: Position, num_batches: int) -> str:
+        """`epoch 3/20 step 12/40  loss 3.1  ...`; steps are updates of this epoch."""
+        steps = -(-num_batches // self.conf.accum_grad)
+        step = -(-position.batch // self.conf.accum_grad)
+        elapsed = time.monotonic() - self._started
+        left = steps - step + (self.conf.max_epoch - position.epoch - 1) * steps
+        eta = elapsed / max(position.update - self._updates_at_start, 1) * left
+        means = "  ".join(f"{name} {value:.4f}" for name, value in report.means.items())
+        return (
+            f"epoch {position.epoch + 1}/{self.conf.max_epoch}  step {step}/{steps}  {means}  lr {report.rate:.3g}"
+            f"  {self.tokens_per_second():.0f} tokens/s  ETA {format_seconds(eta)}"
+        )
+
+
+class _Interval:
+    """Sums over the updates between two log entries."""
+
+    def __init__(self) -> None:
+        self.targets = 0
+        self.tokens = 0
+        self.flops = 0.0
+        self._sums: dict[str, float] = {}
+        self._seconds = 0.0
+        self._clock = time.monotonic()
+
+    def add(self, report: UpdateReport) -> None:
+        self.targets += report.num_targets
+        self.tokens += report.num_tokens
+        self.flops += report.flops
+        for name, mean in report.means.items():
+            self._sums[name] = self._sums.get(name, 0.0) + mean * report.num_targets
+        self.seconds()
+
+    def seconds(self) -> float:
+        """Until now, without what was skipped."""
+        self._seconds += self.restart_clock()
+        return self._seconds
+
+    def restart_clock(self) -> float:
+        now = time.monotonic()
+        passed, self._clock = now - self._clock, now
+        return passed
+
+    def means(self) -> dict[str, float]:
+        return {name: value / max(self.targets, 1) for name, value in self._sums.items()}

@@ -1,0 +1,112 @@
+"""The loop: it learns, it ends where it is told to, and a resumed run is the same run."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from cosyflow.errors import CosyFlowError
+from cosyflow.training import checkpoints as ckpt
+from cosyflow.training.loop import StopRequest, cross_validate, train
+from cosyflow.training.ranks import Ranks
+from cosyflow.training.telemetry import Telemetry
+from tests.unit.training.toy import ALONE, CPU, CountingData, NextToken, conf, quiet, run
+
+
+def test_training_lowers_the_losses() -> None:
+    settings = conf(max_epoch=8)
+    objective, ending = run(None, settings)
+    first, last = ending.position.epochs[0], ending.position.epochs[-1]
+    assert len(ending.position.epochs) == 8
+    assert last["loss"] < 0.7 * first["loss"]
+    assert last["cv_loss"] < 0.7 * first["cv_loss"]
+    assert last["cv_acc"] > first["cv_acc"]
+    assert cross_validate(objective, CountingData(ALONE), ALONE)["loss"] == pytest.approx(last["cv_loss"])
+
+
+@pytest.mark.parametrize("stop_after", [5, 7, 11], ids=["within an epoch", "at its end", "within the second"])
+def test_a_run_in_two_parts_is_the_run_in_one(tmp_path: Path, stop_after: int) -> None:
+    settings = conf(scheduler="warmuplr")  # 7 updates an epoch
+    whole, whole_ending = run(str(tmp_path / "whole"), settings)
+    run(str(tmp_path / "parts"), settings, max_updates=stop_after)
+    resumed, resumed_ending = run(str(tmp_path / "parts"), settings)
+
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    assert resumed_ending.position.epochs == whole_ending.position.epochs
+    assert resumed_ending.position.update == whole_ending.position.update == 21
+
+
+def test_a_finished_run_is_not_continued(tmp_path: Path) -> None:
+    run(str(tmp_path), conf())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    run(str(tmp_path), conf())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_last_update_of_an_epoch_takes_what_is_left() -> None:
+    _, ending = run(None, conf(accum_grad=4), max_updates=4)  # 14 batches: 4, 4, 4 and 2
+    assert (ending.position.epoch, ending.position.batch) == (0, 14)
+    targets = sum(len(tokens) - 1 for tokens in CountingData(ALONE).sequences)
+    assert ending.position.epoch_targets == targets
+
+
+def test_a_stop_request_saves_and_leaves(tmp_path: Path) -> None:
+    stop = StopRequest()
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        _, ending = run(str(tmp_path), conf(), stop=stop)
+    assert (ending.finished, ending.position.update) == (False, 1)
+    newest = ckpt.find_newest(str(tmp_path))
+    assert newest is not None
+    assert newest.tag == "epoch_0_step_1"
+
+
+def test_other_batches_are_refused_within_an_epoch(tmp_path: Path) -> None:
+    run(str(tmp_path), conf(), max_updates=3)
+    newest = ckpt.find_newest(str(tmp_path))
+    resumption = ckpt.load(newest)
+    with pytest.raises(CosyFlowError, match="epoch_0_step_3: cannot go on within an epoch"):
+        train(NextToken(), CountingData(ALONE, seed=5), conf(), ALONE, quiet(conf(), ALONE), None, resumption)
+
+
+def test_metrics_come_at_the_log_interval_and_after_each_epoch() -> None:
+    logged: list[tuple[int, dict[str, float]]] = []
+    lines: list[str] = []
+    settings = conf(max_epoch=2, log_interval=3)
+    telemetry = Telemetry(settings, ALONE, lines.append, lambda update, values: logged.append((update, dict(values))))
+    _, ending = run(None, settings, telemetry=telemetry)
+
+    steps = [update for update, values in logged if "train/loss" in values]
+    assert steps == [3, 6, 9, 12]
+    assert all(math.isfinite(value) for _, values in logged for value in values.values())
+    epochs = [values for _, values in logged if "cv/loss" in values]
+    assert [values["cv/loss"] for values in epochs] == [entry["cv_loss"] for entry in ending.position.epochs]
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2 done", "epoch 2/2 done"]
+
+
+def test_an_empty_validation_set_is_an_error() -> None:
+    class NothingToValidate(CountingData):
+        def validation_batches(self):  # type: ignore[no-untyped-def]
+            return iter([None])
+
+    with pytest.raises(CosyFlowError, match="validation set has no utterance left"):
+        cross_validate(NextToken(), NothingToValidate(ALONE), ALONE)
+
+
+def test_ranks_share_the_validation_set() -> None:
+    """The sums of the ranks' shares are the sums of the whole, so one and two ranks judge alike."""
+    objective = NextToken()
+    whole = cross_validate(objective, CountingData(ALONE), ALONE)
+    counts = sums = 0.0
+    for rank in range(2):
+        share = CountingData(Ranks(rank, 2, CPU))
+        count = sum(len(batch.tokens) - 1 for batch in share.validation_batches() if batch)
+        counts += count
+        sums += cross_validate(objective, share, ALONE)["loss"] * count
+    assert sums / counts == pytest.approx(whole["loss"], rel=1e-6)

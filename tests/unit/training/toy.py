@@ -1,0 +1,148 @@
+"""A small real model on number sequences, to test the loop with; also a program: one process of such a training."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from cosyflow.config.training import OptimConf, TrainConf
+from cosyflow.training import checkpoints as ckpt
+from cosyflow.training.loop import Ending, StopRequest, train
+from cosyflow.training.objective import Batch, Objective, Outcome
+from cosyflow.training.ranks import Ranks, process_group
+from cosyflow.training.telemetry import Telemetry
+
+VOCABULARY = 17
+CPU = torch.device("cpu")
+ALONE = Ranks(0, 1, CPU)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    utterances: list[str]
+    tokens: torch.Tensor  # int64 [T], all sequences end to end
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Sequences:
+        return Sequences(self.utterances, self.tokens.to(device))
+
+
+class NextToken(Objective):
+    """Predicts the next number of a sequence; its dropout shows whether random states are restored."""
+
+    metrics = ("acc",)
+
+    def __init__(self, seed: int = 0, dropout: float = 0.2) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.model = torch.nn.Sequential(
+            torch.nn.Embedding(VOCABULARY, 8), torch.nn.Dropout(dropout), torch.nn.Linear(8, VOCABULARY)
+        )
+
+    def compute(self, batch: Batch) -> Outcome:
+        assert isinstance(batch, Sequences)
+        logits = self.model(batch.tokens[:-1])  # [T-1, V]
+        targets = batch.tokens[1:]
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        return Outcome(loss, len(targets), {"acc": (logits.argmax(-1) == targets).sum()})
+
+    def flops(self, batch: Batch) -> float:
+        return 6.0 * 8 * VOCABULARY * batch.num_tokens
+
+
+class CountingData:
+    """Sequences that count up modulo the vocabulary, of different lengths, shared out to the ranks in turn."""
+
+    def __init__(self, ranks: Ranks, num_sequences: int = 14, seed: int = 0) -> None:
+        self.ranks = ranks
+        self.seed = seed
+        generator = torch.Generator().manual_seed(7)
+        lengths = torch.randint(3, 12, (num_sequences,), generator=generator).tolist()
+        self.sequences = [torch.arange(n) * (1 + i % 3) % VOCABULARY for i, n in enumerate(lengths)]
+
+    def order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1000 + epoch)
+        return torch.randperm(len(self.sequences), generator=generator).tolist()
+
+    def num_batches(self, epoch: int) -> int:
+        return -(-len(self.sequences) // self.ranks.world_size)
+
+    def batches(self, epoch: int, start: int) -> Iterator[Sequences | None]:
+        mine = self.order(epoch)[self.ranks.rank :: self.ranks.world_size]
+        for place in range(start, self.num_batches(epoch)):
+            yield self.sequence(mine[place]) if place < len(mine) else None
+
+    def validation_batches(self) -> Iterator[Sequences | None]:
+        for number in range(self.ranks.rank, 5, self.ranks.world_size):
+            yield self.sequence(number)
+
+    def sequence(self, number: int) -> Sequences:
+        return Sequences([f"utt{number}"], self.sequences[number])
+
+    def fingerprint(self, epoch: int) -> str:
+        return hashlib.sha256(repr((self.order(epoch), self.ranks.world_size)).encode()).hexdigest()
+
+
+def conf(**changes: object) -> TrainConf:
+    settings: dict[str, object] = {"optim_conf": OptimConf(lr=0.02), "max_epoch": 3, "log_interval": 2, **changes}
+    return TrainConf(**settings)  # type: ignore[arg-type]
+
+
+def quiet(settings: TrainConf, ranks: Ranks) -> Telemetry:
+    return Telemetry(settings, ranks, line=lambda text: None, metrics=lambda update, values: None)
+
+
+def run(
+    directory: str | None,
+    settings: TrainConf,
+    ranks: Ranks = ALONE,
+    max_updates: int | None = None,
+    telemetry: Telemetry | None = None,
+    stop: StopRequest | None = None,
+) -> tuple[NextToken, Ending]:
+    """Trains the toy, going on from the newest checkpoint in `directory` if there is one."""
+    objective = NextToken()
+    newest = ckpt.find_newest(directory) if directory else None
+    resumption = ckpt.load(newest) if newest else None
+    if resumption is not None:
+        objective.model.load_state_dict(resumption.weights)
+    writer = None
+    if directory and ranks.is_first:
+        writer = ckpt.CheckpointWriter(directory, {"model": "toy"}, settings.keep_last, settings.keep_best)
+    ending = train(
+        objective,
+        CountingData(ranks),
+        settings,
+        ranks,
+        telemetry or quiet(settings, ranks),
+        writer,
+        resumption,
+        stop,
+        max_updates,
+    )
+    return objective, ending
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--max-updates", type=int)
+    parser.add_argument("--seconds-per-update", type=float, default=0.0)
+    args = parser.parse_args()
+    with process_group("gloo", 60) as ranks, StopRequest().listening() as stop:
+        settings = conf(save_per_step=5, max_epoch=10)
+        _, ending = run(args.directory, settings, ranks, args.max_updates, stop=stop)
+        if ranks.is_first:
+            print(f"update {ending.position.update} finished {ending.finished}")
+
+
+if __name__ == "__main__":
+    main()
