@@ -23,6 +23,7 @@ from cosyflow.models.llm.batch import IGNORE, PADDING, SPEAKER, SPECIAL, SPEECH,
 _FIXED_SHARES = 8
 """With a budget, numbers that vary are rounded up to a multiple of the budget divided by this."""
 _FEWEST_SEQUENCES = 8
+_LEAST_LONGEST = 256
 
 Lengths = TypeVar("Lengths", int, np.ndarray)
 
@@ -87,7 +88,7 @@ def build_batch(
     )
     source, index, target = _fill_positions(tokens, length, blocks, layout)
 
-    padding = _padding_lengths(int(length.sum()), int(length.max()), budget)
+    padding = _padding_lengths(length, budget)
     all_lengths = np.concatenate([length, padding])
     missing = int(padding.sum())
     target = np.concatenate([target, np.full(missing, IGNORE)])
@@ -114,7 +115,7 @@ def build_batch(
         targets=torch.from_numpy(targets),
         target_sequence=torch.from_numpy(sequence[target_positions]),
         cu_seqlens=torch.from_numpy(_boundaries(all_lengths, capacity, total)),
-        max_seqlen=_power_of_two(int(all_lengths.max())),
+        max_seqlen=_longest(length),
         embedding=_speakers(examples, capacity, layout),
         text=_packed_text(tokens, budget) if layout.encodes_text else None,
     )
@@ -251,9 +252,7 @@ def _fill_positions(
 
 
 def _packed_text(tokens: _Tokens, budget: int | None) -> PackedText:
-    total = len(tokens.text)
-    longest = int(tokens.text_length.max())
-    padding = _padding_lengths(total, longest, None if budget is None else _rounded(total, budget))
+    padding = _padding_lengths(tokens.text_length, None if budget is None else _rounded(len(tokens.text), budget))
     lengths = np.concatenate([tokens.text_length, padding])
     total = int(lengths.sum())
     capacity = len(lengths) if budget is None else _power_of_two(max(len(lengths), _FEWEST_SEQUENCES))
@@ -262,7 +261,7 @@ def _packed_text(tokens: _Tokens, budget: int | None) -> PackedText:
         position=torch.from_numpy(_ranges(lengths)),
         sequence=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
         cu_seqlens=torch.from_numpy(_boundaries(lengths, capacity, total)),
-        max_seqlen=_power_of_two(longest),
+        max_seqlen=_longest(tokens.text_length),
         lengths=tokens.text_length.tolist(),
     )
 
@@ -285,11 +284,16 @@ def _speakers(examples: Sequence[Example], capacity: int, layout: SequenceLayout
     return torch.from_numpy(filled)
 
 
-def _padding_lengths(used: int, longest: int, budget: int | None) -> np.ndarray:
-    """Lengths of the sequences that fill a budget up, none above the power of two that `max_seqlen` becomes."""
-    missing = 0 if budget is None else budget - used
-    full, rest = divmod(missing, _power_of_two(longest))
-    return np.array([_power_of_two(longest)] * full + [rest] * (rest > 0), dtype=np.int64)
+def _longest(lengths: np.ndarray) -> int:
+    """A power of two that no length exceeds: the few values that it takes mean few compiled shapes."""
+    return _power_of_two(max(int(lengths.max()), _LEAST_LONGEST))
+
+
+def _padding_lengths(lengths: np.ndarray, budget: int | None) -> np.ndarray:
+    """Lengths of the sequences that fill a budget up, none above what counts as the longest."""
+    missing = 0 if budget is None else budget - int(lengths.sum())
+    full, rest = divmod(missing, _longest(lengths))
+    return np.array([_longest(lengths)] * full + [rest] * (rest > 0), dtype=np.int64)
 
 
 def _rounded(count: int, budget: int | None) -> int:

@@ -1,0 +1,272 @@
+"""Checkpoint files in the official form: one flat dictionary of tensors, as `.pt` or `.safetensors`."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cosyflow.errors import CosyFlowError
+
+GENERATOR = "generator."
+"""Prefix of a vocoder's keys in a file of its training model, which also holds the discriminators."""
+_BOOKKEEPING = ("epoch", "step")
+_SHOWN = 5
+_TIED = "llm.model.lm_head.weight"
+
+_WEIGHT_NORM = {
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+"""Old and new name of a weight-normalised layer's gain and direction."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a checkpoint's tensors onto the CPU, without the integers `epoch` and `step` that training leaves there.
+
+    Raises:
+        CosyFlowError: the file is absent, damaged or holds something else than tensors.
+    """
+    if not path.is_file():
+        raise CosyFlowError(f"{path}: no such checkpoint file")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(content, dict):
+        raise CosyFlowError(f"{path}: holds a {type(content).__name__}, a checkpoint is a dictionary of tensors")
+    tensors = {key: value for key, value in content.items() if key not in _BOOKKEEPING}
+    for key, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise CosyFlowError(f"{path}: {key} is a {type(value).__name__}, a checkpoint holds tensors only")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CosyFlowError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CosyFlowError(f"{path}: not a readable checkpoint ({reason})") from error
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint seems to be."""
+
+    version: str | None
+    """"cosyvoice1", "cosyvoice2", "cosyvoice3", or None where the keys fit several or none."""
+    part: str | None
+    """"llm", "flow", "hift" (a vocoder), "hifigan" (a vocoder with its discriminators), or None."""
+
+    def __str__(self) -> str:
+        return f"{self.version or 'unknown version'} {self.part or 'unknown part'}"
+
+
+def identify(shapes: Mapping[str, tuple[int, ...]]) -> Identity:
+    """Guesses version and part from names and shapes of the tensors."""
+    if any(key.startswith("llm.model.model.") for key in shapes):
+        return Identity("cosyvoice2" if "llm_embedding.weight" in shapes else "cosyvoice3", "llm")
+    if "text_encoder.after_norm.weight" in shapes:
+        return Identity("cosyvoice1", "llm")
+    if any(key.startswith("decoder.estimator.") for key in shapes):
+        return Identity(_flow_version(shapes), "flow")
+    prefix = GENERATOR if any(key.startswith(GENERATOR) for key in shapes) else ""
+    if any(key.startswith(f"{prefix}f0_predictor.") for key in shapes):
+        return Identity(_vocoder_version(shapes, prefix), "hifigan" if prefix else "hift")
+    return Identity(None, None)
+
+
+def _flow_version(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    if any(key.startswith("decoder.estimator.transformer_blocks.") for key in shapes):
+        return "cosyvoice3"
+    return "cosyvoice2" if any(key.startswith("encoder.up_layer.") for key in shapes) else "cosyvoice1"
+
+
+def _vocoder_version(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str | None:
+    """The versions differ in the number of upsampling stages and in the kind of the upsampling convolution."""
+    direction = _WEIGHT_NORM["weight_v"]
+    stages = sum(key.startswith(f"{prefix}ups.") and key.endswith((direction, "weight_v")) for key in shapes)
+    for name in (direction, "weight_v"):
+        first_f0 = shapes.get(f"{prefix}f0_predictor.condnet.0.{name}")
+        if first_f0 is not None and first_f0[-1] == 4:
+            return "cosyvoice3"
+    return {2: "cosyvoice1", 3: "cosyvoice2"}.get(stages)
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+def differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Tells key by key what does not fit: missing, not expected, or of another shape."""
+    lines = []
+    for key, shape in expected.items():
+        if key not in found:
+            lines.append(f"{key} {list(shape)} is missing")
+        elif found[key] != shape:
+            lines.append(f"{key} is {list(found[key])}, expected {list(shape)}")
+    lines += [f"{key} {list(shape)} is not expected" for key, shape in found.items() if key not in expected]
+    return lines
+
+
+def load_official(model: nn.Module, path: Path) -> None:
+    """Loads a checkpoint into a model; every key must be there with its shape, and no other.
+
+    A vocoder may come with the prefix `generator.` and with discriminators, which are left out when the model has none,
+    and with either form of weight-norm keys.
+
+    Raises:
+        CosyFlowError: names the first keys that do not fit and what the file seems to be.
+    """
+    own = model.state_dict()
+    tensors = _fitted(read_tensors(path), own)
+    wrong = differences(shapes_of(own), shapes_of(tensors))
+    if wrong:
+        rest = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise CosyFlowError(
+            f"{path}: does not fit the model: {'; '.join(wrong[:_SHOWN])}{rest};"
+            f" the file seems to be {identify(shapes_of(tensors))}, the model is {identify(shapes_of(own))}"
+        )
+    _check_ties(own, tensors, path)
+    model.load_state_dict(tensors, strict=True)
+
+
+def _fitted(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names that the model uses."""
+    if any(key.startswith(GENERATOR) for key in tensors) and not any(key.startswith(GENERATOR) for key in own):
+        tensors = {key.removeprefix(GENERATOR): tensors[key] for key in tensors if key.startswith(GENERATOR)}
+    renamed = {}
+    for key, value in tensors.items():
+        other = _other_weight_norm(key)
+        renamed[other if key not in own and other in own else key] = value
+    return renamed
+
+
+def _other_weight_norm(key: str) -> str:
+    """The same key in the other form of weight norm."""
+    for older, newer in _WEIGHT_NORM.items():
+        if key.endswith(f".{newer}"):
+            return key.removesuffix(newer) + older
+        if key.endswith(f".{older}"):
+            return key.removesuffix(older) + newer
+    return key
+
+
+def _check_ties(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors that the model shares must be equal in the file, or loading would silently drop one."""
+    first: dict[int, str] = {}
+    for key, value in own.items():
+        if value.numel() == 0:
+            continue
+        other = first.setdefault(value.data_ptr(), key)
+        if other != key and not torch.equal(tensors[other], tensors[key]):
+            raise CosyFlowError(f"{path}: {other} and {key} must be equal, the model shares one tensor between them")
+
+
+def save_official(model: nn.Module, path: Path) -> None:
+    """Writes the model's state dict, exactly the official keys, to a `.pt` file that is whole or not there."""
+    on_cpu: dict[int, Tensor] = {}
+    tensors = {}
+    for key, value in model.state_dict().items():
+        # a shared tensor stays shared in the file
+        tensors[key] = on_cpu.setdefault(value.data_ptr(), value.detach().cpu()) if value.numel() else value
+    write_tensors(tensors, path)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a `.pt` file under a temporary name, which then becomes `path`."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(tensors), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A checkpoint in numbers."""
+
+    path: Path
+    identity: Identity
+    sizes: dict[str, int]
+    """What the shapes tell of the model's settings."""
+    num_tensors: int
+    num_parameters: int
+    """Numbers in the file, shared tensors once."""
+    dtypes: list[str]
+    problems: list[str]
+    """What does not fit the model that it was compared with."""
+
+    def lines(self) -> list[str]:
+        """The description for a reader."""
+        sizes = ", ".join(f"{name} {value}" for name, value in self.sizes.items())
+        return [
+            f"{self.path}: {self.identity}",
+            *([f"sizes: {sizes}"] if sizes else []),
+            f"{self.num_parameters:,} parameters in {self.num_tensors} tensors, {' '.join(self.dtypes)}",
+            *(f"does not fit: {problem}" for problem in self.problems),
+        ]
+
+
+def describe(path: Path, model: nn.Module | None = None) -> Description:
+    """Tells what a checkpoint is and, given a model (on the meta device is enough), what does not fit it.
+
+    Raises:
+        CosyFlowError: the file cannot be read.
+    """
+    tensors = read_tensors(path)
+    problems = []
+    if model is not None:
+        own = model.state_dict()
+        problems = differences(shapes_of(own), shapes_of(_fitted(tensors, own)))
+    shapes = shapes_of(tensors)
+    identity = identify(shapes)
+    return Description(
+        path=path,
+        identity=identity,
+        sizes=_sizes(identity, shapes),
+        num_tensors=len(tensors),
+        num_parameters=sum(value.numel() for key, value in tensors.items() if key != _TIED),
+        dtypes=sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()}),
+        problems=problems,
+    )
+
+
+def _sizes(identity: Identity, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    tables = {
+        "text_token_size": "text_embedding.weight",
+        "vocab_size": "llm.model.model.embed_tokens.weight",
+        "speech_ids": "llm_decoder.weight",
+        "tokens": "input_embedding.weight",
+    }
+    sizes = {name: shapes[key][0] for name, key in tables.items() if key in shapes}
+    stacks = {"num_hidden_layers": "llm.model.model.layers.", "llm.num_blocks": "llm.encoders."}
+    stacks |= {"text_encoder.num_blocks": "text_encoder.encoders.", "encoder.num_blocks": "encoder.encoders."}
+    for name, prefix in stacks.items():
+        numbers = {key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)}
+        if numbers:
+            sizes[name] = len(numbers)
+    if identity.part == "llm" and "llm_decoder.weight" in shapes:
+        sizes["hidden_size"] = shapes["llm_decoder.weight"][1]
+    return sizes

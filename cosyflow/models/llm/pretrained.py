@@ -1,0 +1,65 @@
+"""Starting weights from a Qwen2 folder in the Hugging Face form, such as `CosyVoice-BlankEN`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cosyflow.config.llm import Qwen2Config
+from cosyflow.errors import CosyFlowError
+from cosyflow.models.checkpoint import differences, read_tensors, shapes_of
+from cosyflow.models.llm.speech_lm import SpeechLM
+
+
+def read_qwen2_config(directory: Path) -> Qwen2Config:
+    """Reads the sizes of a Qwen2 folder.
+
+    Raises:
+        CosyFlowError: `config.json` is absent, damaged or describes another kind of model.
+    """
+    path = directory / "config.json"
+    try:
+        return Qwen2Config.from_huggingface(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise CosyFlowError(f"{path}: cannot be read ({error.strerror}); a Qwen2 folder has it") from error
+    except (ValueError, TypeError) as error:
+        raise CosyFlowError(f"{path}: {error}") from error
+
+
+def load_qwen2_folder(model: SpeechLM, directory: Path) -> None:
+    """Loads the decoder and the text table; speech embedding, special embedding and speech head stay as they are.
+
+    Raises:
+        CosyFlowError: a file is absent or damaged, or the sizes are not those of the model.
+    """
+    found, expected = asdict(read_qwen2_config(directory)), asdict(model.config.qwen2)
+    for name, value in expected.items():
+        if found[name] != value:
+            raise CosyFlowError(f"{directory / 'config.json'}: {name} is {found[name]}, the model has {value}")
+    tensors = {
+        key.removeprefix("model."): value for key, value in _read_folder(directory).items() if key != "lm_head.weight"
+    }
+    decoder = model.decoder
+    wrong = differences(shapes_of(decoder.state_dict()), shapes_of(tensors))
+    if wrong:
+        raise CosyFlowError(f"{directory}: its weights do not fit: {'; '.join(wrong[:5])}")
+    decoder.load_state_dict(tensors)
+
+
+def _read_folder(directory: Path) -> dict[str, Tensor]:
+    """All tensors of `model.safetensors`, of the files that its index names, or of `pytorch_model.bin`."""
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+    elif (directory / "model.safetensors").is_file():
+        names = ["model.safetensors"]
+    elif (directory / "pytorch_model.bin").is_file():
+        names = ["pytorch_model.bin"]
+    else:
+        raise CosyFlowError(f"{directory}: has no model.safetensors")
+    return {key: value for name in names for key, value in read_tensors(directory / name).items()}
