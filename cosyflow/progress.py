@@ -67,7 +67,7 @@ class Progress:
             if info:
                 self._bar.set_postfix({name: str(value) for name, value in self.info.items()}, refresh=False)
             self._bar.update(count)
-        elif time.monotonic() - self._last_line >= LINE_INTERVAL_SECONDS:
+        elif self.done != self.total and time.monotonic() - self._last_line >= LINE_INTERVAL_SECONDS:
             self._last_line = time.monotonic()
             say(self.label, self._describe(), self._stream)
 

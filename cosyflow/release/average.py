@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import torch
 import yaml
@@ -36,7 +36,7 @@ class _PlainLoader(yaml.SafeLoader):
     """Builds no Python objects: official yaml files can hold a pickled tensor, which is read as None."""
 
 
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)  # type: ignore[no-untyped-call]
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
 
 
 def list_checkpoints(directory: str) -> list[Checkpoint]:
@@ -102,7 +102,7 @@ def average_weights(uris: Sequence[str]) -> dict[str, torch.Tensor]:
 def _load_weights(uri: str) -> dict[str, torch.Tensor]:
     try:
         with storage.open_read(uri) as stream:
-            content = torch.load(cast(BinaryIO, stream), map_location="cpu", weights_only=True)
+            content = torch.load(stream, map_location="cpu", weights_only=True)
         return {key: value for key, value in content.items() if key not in BOOKKEEPING}
     except CosyFlowError:
         raise
@@ -155,7 +155,7 @@ def average_model(src_path: str, dst_model: str, num: int, val_best: bool) -> St
         say("average", f"takes {storage.name(checkpoint.uri)}, validation loss {checkpoint.loss:.4f}")
     weights = average_weights([checkpoint.uri for checkpoint in chosen])
     with storage.open_write(dst_model) as stream:
-        torch.save(weights, cast(BinaryIO, stream))
+        torch.save(weights, stream)
     details = {
         "averaged": [storage.name(checkpoint.uri) for checkpoint in chosen],
         "losses": [checkpoint.loss for checkpoint in chosen],

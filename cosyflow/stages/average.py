@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
+
 from cosyflow.stage import Manifest, StageResult, run_stage
 from cosyflow.storage import join, parent
+
+LINEAGE = ("config_digest", "data_digest", "train_uri")
+"""What an averaged model's manifest tells of its origin; the registry's tags repeat it."""
 
 
 def run(trained: Manifest, model: str, average_num: int, val_best: bool, active: bool) -> Manifest:
@@ -12,7 +19,8 @@ def run(trained: Manifest, model: str, average_num: int, val_best: bool, active:
     def work(output: str) -> StageResult:
         from cosyflow.release.average import average_model
 
-        return average_model(trained.uri, join(output, f"{model}.pt"), average_num, val_best)
+        result = average_model(trained.uri, join(output, f"{model}.pt"), average_num, val_best)
+        return replace(result, details={**result.details, **_lineage(trained)})
 
     return run_stage(
         "average",
@@ -24,6 +32,16 @@ def run(trained: Manifest, model: str, average_num: int, val_best: bool, active:
         work=work,
         code=["cosyflow.release.average"],
     )
+
+
+def _lineage(trained: Manifest) -> dict[str, str]:
+    """What the weights were made from, for the registry's tags."""
+    config = json.dumps(trained.settings, sort_keys=True)
+    return {
+        "config_digest": hashlib.sha256(config.encode()).hexdigest(),
+        "data_digest": trained.inputs[0],
+        "train_uri": trained.uri,
+    }
 
 
 def run_root(trained: Manifest) -> str:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cosyflow import storage
+from cosyflow.errors import CosyFlowError
 from cosyflow.stage import Manifest, StageResult, run_stage
 from cosyflow.stages.average import run_root
-from cosyflow.stages.recipe import recipe_path
+from cosyflow.stages.recipe import load_recipe
 
 
 def run(averaged: Manifest, recipe: str, overrides: Sequence[str], model: str, active: bool) -> Manifest:
     """Exports the one-step forward of the averaged model and compares it with the model itself."""
 
     def work(output: str) -> StageResult:
-        from cosyflow.release.export import export_model
+        from cosyflow.release.export import export_llm
 
-        weights = storage.join(averaged.uri, f"{model}.pt")
-        return export_model(weights, output, recipe_path(recipe), overrides, model)
+        if model != "llm":
+            raise CosyFlowError(f"export: {model} has no exporter yet, only llm has one")
+        return export_llm(load_recipe(recipe, overrides), storage.join(averaged.uri, f"{model}.pt"), output)
 
     return run_stage(
         "export",

@@ -1,0 +1,74 @@
+"""Models are registered by the place where they lie, once, with where they came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from cosyflow.cli import main
+from cosyflow.release.register import git_commit, register_models
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "llm.pt"
+    path.write_bytes(b"weights")
+    return path
+
+
+def test_a_version_knows_its_place_and_its_origin(
+    registry: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSYFLOW_GIT_COMMIT", "c0ffee")
+    tags = {"data_digest": "d1", "config_digest": "c1"}
+    result = register_models({"cosyvoice2-llm": str(model)}, str(tmp_path / "out"), registry, tags, stand_ins=True)
+    assert result.details["versions"] == {"cosyvoice2-llm": 1}
+    version = MlflowClient(registry, registry).get_model_version_by_alias("cosyvoice2-llm", "candidate")
+    assert version.source == model.as_uri()
+    assert version.tags["data_digest"] == "d1"
+    assert version.tags["git_commit"] == "c0ffee"
+    assert version.tags["cosyflow.stand_ins"] == "true"
+    assert "stand-in" in version.description
+
+
+def test_an_interrupted_stage_registers_nothing_twice(registry: str, model: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        register_models({"llm": str(model)}, str(tmp_path / "out"), registry, {})
+    assert len(MlflowClient(registry, registry).search_model_versions("name='llm'")) == 1
+    other_run = register_models({"llm": str(model)}, str(tmp_path / "other"), registry, {})
+    assert other_run.details["versions"] == {"llm": 2}
+
+
+def test_a_checkout_knows_its_commit() -> None:
+    assert len(git_commit()) in (40, len("unknown"))
+
+
+@pytest.mark.parametrize(
+    ("place", "address", "complaint"),
+    [("none.pt", "sqlite:///{}/m.db", "none.pt: no such file to register"), ("llm.pt", "", "no model registry")],
+    ids=["no file", "no registry"],
+)
+def test_what_is_missing_is_named(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+    address: str,
+    complaint: str,
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    output = tmp_path / "out"
+    arguments = [f"llm={model.parent / place}", "--output_dir", str(output), "--mlflow_uri", address.format(tmp_path)]
+    assert main(["register", *arguments]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert complaint in errors[0]
+    assert not output.exists()
