@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from cosyflow.config.llm import ComputeType, SamplingConfig, SequenceLayout
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,74 @@ class EncoderConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} is not in [0, 1)")
         if self.static_chunk_size < 0:
             raise ValueError(f"static_chunk_size: {self.static_chunk_size} is negative")
+
+
+def _released_text_encoder() -> EncoderConfig:
+    return EncoderConfig(512, 1024, attention_heads=16, linear_units=4096, num_blocks=6, static_chunk_size=1)
+
+
+def _released_llm() -> EncoderConfig:
+    return EncoderConfig(
+        1024,
+        1024,
+        attention_heads=16,
+        linear_units=4096,
+        num_blocks=14,
+        layer="transformer",
+        input_layer="linear_legacy",
+        activation_type="relu",
+        static_chunk_size=1,
+    )
+
+
+@dataclass(frozen=True)
+class CosyVoice1LMConfig:
+    """CosyVoice 1: a text encoder, a speaker embedding, and a transformer that continues them with speech tokens."""
+
+    text_token_size: int = 51866
+    """Rows of the text table; 60515 for the 25 Hz model."""
+    speech_token_size: int = 4096
+    """Codes of the speech tokenizer."""
+    spk_embed_dim: int = 192
+    """Length of the speaker embedding."""
+    text_encoder: EncoderConfig = field(default_factory=_released_text_encoder)
+    llm: EncoderConfig = field(default_factory=_released_llm)
+    lsm_weight: float = 0.0
+    """Label smoothing: probability spread over the wrong classes."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    compute_dtype: ComputeType = "float32"
+    """Type of activations and matrix products; the weights stay float32."""
+    activation_checkpointing: bool = False
+    """Recompute each layer's activations in the backward pass instead of keeping them."""
+    freeze_text_embedding: bool = False
+    """Leave the text table as it is."""
+
+    version: ClassVar[str] = "cosyvoice1"
+
+    def __post_init__(self) -> None:
+        for name in ("text_token_size", "speech_token_size", "spk_embed_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+        if not 0 <= self.lsm_weight < 1:
+            raise ValueError(f"lsm_weight: {self.lsm_weight} is not in [0, 1)")
+        for name in ("text_encoder", "llm"):
+            if getattr(self, name).static_chunk_size != 1:
+                raise ValueError(f"{name}.static_chunk_size: it is 1 (causal) in a language model")
+
+    @property
+    def layout(self) -> SequenceLayout:
+        size = self.speech_token_size
+        return SequenceLayout(
+            text_ids=self.text_token_size,
+            speech_ids=size,
+            output_ids=size + 1,
+            special_table="special",
+            sos=0,
+            task=1,
+            end=size,
+            fill=None,
+            mix_ratio=None,
+            speaker_dim=self.spk_embed_dim,
+            encodes_text=True,
+            takes_instruct=False,
+        )

@@ -43,7 +43,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvBlock(nn.Module):
-    """Convolution of three frames, norm, Mish. The causal one norms each frame alone, as others would see the future."""
+    """Convolution of three frames, norm, Mish; the causal one norms each frame by itself."""
 
     def __init__(self, in_channels: int, out_channels: int, causal: bool) -> None:
         super().__init__()

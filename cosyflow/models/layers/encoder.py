@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from cosyflow.config.transformer import EncoderConfig
+from cosyflow.models.layers.linear import LayerNorm, Linear
 from cosyflow.models.layers.masks import attention_mask, chunk_mask
 from cosyflow.models.layers.packing import Rows
 from cosyflow.models.layers.relative_attention import RelativeAttention, distance_table
@@ -24,10 +25,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, size: int, hidden_size: int, dropout_rate: float, activation: str) -> None:
         super().__init__()
-        self.w_1 = nn.Linear(size, hidden_size)
+        self.w_1 = Linear(size, hidden_size)
         self.activation = ACTIVATIONS[activation]()
         self.dropout = nn.Dropout(dropout_rate)
-        self.w_2 = nn.Linear(hidden_size, size)
+        self.w_2 = Linear(hidden_size, size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]"""
@@ -43,7 +44,7 @@ class InputEmbedding(nn.Module):
         super().__init__()
         size = config.output_size
         self.out = nn.Sequential(
-            nn.Linear(config.input_size, size), nn.LayerNorm(size, eps=1e-5), nn.Dropout(config.dropout_rate)
+            Linear(config.input_size, size), LayerNorm(size, eps=1e-5), nn.Dropout(config.dropout_rate)
         )
         if config.input_layer == "linear_legacy":
             self.out.append(nn.ReLU())
@@ -117,8 +118,8 @@ class ConformerLayer(EncoderLayer):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.norm_ff = nn.LayerNorm(config.output_size, eps=1e-12)
-        self.norm_mha = nn.LayerNorm(config.output_size, eps=1e-12)
+        self.norm_ff = LayerNorm(config.output_size, eps=1e-12)
+        self.norm_mha = LayerNorm(config.output_size, eps=1e-12)
 
     def attention_norm(self, x: torch.Tensor) -> torch.Tensor:
         normed: torch.Tensor = self.norm_mha(x)
@@ -134,8 +135,8 @@ class TransformerLayer(EncoderLayer):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.norm1 = nn.LayerNorm(config.output_size, eps=1e-12)
-        self.norm2 = nn.LayerNorm(config.output_size, eps=1e-12)
+        self.norm1 = LayerNorm(config.output_size, eps=1e-12)
+        self.norm2 = LayerNorm(config.output_size, eps=1e-12)
 
     def attention_norm(self, x: torch.Tensor) -> torch.Tensor:
         normed: torch.Tensor = self.norm1(x)
@@ -157,7 +158,7 @@ class Encoder(nn.Module):
         self.chunk_size = config.static_chunk_size
         self.checkpoint_activations = checkpoint_activations
         self.embed = InputEmbedding(config)
-        self.after_norm = nn.LayerNorm(config.output_size, eps=1e-5)
+        self.after_norm = LayerNorm(config.output_size, eps=1e-5)
         self.encoders = nn.ModuleList(LAYERS[config.layer](config) for _ in range(config.num_blocks))
 
     def layers(self) -> Iterator[EncoderLayer]:

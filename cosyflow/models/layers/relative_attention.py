@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cosyflow.models.layers.linear import Linear
+
 
 def distance_table(furthest: int, nearest: int, size: int, like: torch.Tensor) -> torch.Tensor:
     """Sinusoids of the distances `furthest`, `furthest - 1`, ..., `nearest`: [furthest - nearest + 1, size].
@@ -44,11 +46,11 @@ class RelativeAttention(nn.Module):
         self.heads = heads
         self.head_size = size // heads
         self.dropout_rate = dropout_rate
-        self.linear_q = nn.Linear(size, size)
-        self.linear_k = nn.Linear(size, size)
-        self.linear_v = nn.Linear(size, size)
-        self.linear_out = nn.Linear(size, size)
-        self.linear_pos = nn.Linear(size, size, bias=False)
+        self.linear_q = Linear(size, size)
+        self.linear_k = Linear(size, size)
+        self.linear_v = Linear(size, size)
+        self.linear_out = Linear(size, size)
+        self.linear_pos = Linear(size, size, bias=False)
         self.pos_bias_u = nn.Parameter(torch.empty(heads, self.head_size))
         self.pos_bias_v = nn.Parameter(torch.empty(heads, self.head_size))
         nn.init.xavier_uniform_(self.pos_bias_u)
@@ -81,11 +83,11 @@ class RelativeAttention(nn.Module):
         The queries are the last Q of the S positions. `distance_keys` [H, M, K] are the projected distances from S - 1
         down to 1 - Q, or down to 0 when `mask` is causal. `mask` is bool, broadcast to [B, H, Q, S].
         """
-        scaled = (query + self.pos_bias_v[:, None]) * (1.0 / math.sqrt(self.head_size))
+        scaled = (query + self.pos_bias_v[:, None].to(query.dtype)) * (1.0 / math.sqrt(self.head_size))
         by_distance = scaled @ distance_keys.transpose(1, 2)  # [B, H, Q, M]
         bias = align_distances(by_distance, key.size(2))  # [B, H, Q, S]
         mixed = F.scaled_dot_product_attention(
-            query + self.pos_bias_u[:, None],
+            query + self.pos_bias_u[:, None].to(query.dtype),
             key,
             value,
             attn_mask=bias.masked_fill(~mask, -math.inf),
