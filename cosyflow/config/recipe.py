@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from cosyflow.config.data import CorpusConf, FilterConf
-from cosyflow.config.llm import CosyVoice2LMConfig
+from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig
 from cosyflow.config.training import TrainConf
+from cosyflow.config.transformer import CosyVoice1LMConfig
 
 Version = Literal["cosyvoice", "cosyvoice2", "cosyvoice3"]
 Part = Literal["llm", "flow", "hifigan"]
@@ -32,6 +33,16 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CosyVoice1Recipe(Recipe):
+    """CosyVoice."""
+
+    version: Literal["cosyvoice"]
+    sample_rate: int = 22050
+    token_frame_rate: int = 50
+    llm: CosyVoice1LMConfig = field(default_factory=CosyVoice1LMConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CosyVoice2Recipe(Recipe):
     """CosyVoice 2."""
 
@@ -41,4 +52,18 @@ class CosyVoice2Recipe(Recipe):
     llm: CosyVoice2LMConfig = field(default_factory=CosyVoice2LMConfig)
 
 
-RECIPES: dict[str, type[Recipe]] = {"cosyvoice2": CosyVoice2Recipe}
+@dataclass(frozen=True, kw_only=True)
+class CosyVoice3Recipe(Recipe):
+    """CosyVoice 3."""
+
+    version: Literal["cosyvoice3"]
+    sample_rate: int = 24000
+    token_frame_rate: int = 25
+    llm: CosyVoice3LMConfig = field(default_factory=CosyVoice3LMConfig)
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "cosyvoice": CosyVoice1Recipe,
+    "cosyvoice2": CosyVoice2Recipe,
+    "cosyvoice3": CosyVoice3Recipe,
+}
