@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig
-from cosyflow.models.layers.attention import PackedAttention
+from cosyflow.models.layers.attention import CachedAttention, PackedAttention
 from cosyflow.models.llm.batch import SPECIAL, SPEECH, TEXT, PackedBatch
+from cosyflow.models.llm.decoding import Continuation
 from cosyflow.models.llm.loss import LMOutput, next_token_loss, sum_by_sequence
 from cosyflow.models.llm.qwen2 import Linear, Qwen2Decoder, Qwen2WithTextHead
 
@@ -81,6 +82,43 @@ class SpeechLM(nn.Module):
             chosen = batch.source == source
             embedded = torch.where(chosen[:, None], table(batch.index * chosen), embedded)
         return embedded.to(self.compute_dtype)
+
+    def prompt(self, text: Sequence[int], speech: Sequence[int] = ()) -> Tensor:
+        """[n, H], what comes before the first new token when the text is known.
+
+        Args:
+            text: ids of instruct, of the prompt recording's transcript and of the text to speak, in this order.
+            speech: ids of the prompt recording.
+        """
+        parts = [self.embed_special(self.layout.sos), self.embed_text(text), self.embed_special(self.layout.task)]
+        return torch.cat([*parts, self.embed_speech(speech)])
+
+    def embed_text(self, ids: Sequence[int]) -> Tensor:
+        return self._look_up(self.decoder.embed_tokens, ids)
+
+    def embed_speech(self, ids: Sequence[int]) -> Tensor:
+        return self._look_up(self.speech_embedding, ids)
+
+    def embed_special(self, row: int) -> Tensor:
+        return self._look_up(self.special_embedding, [row])
+
+    def _look_up(self, table: nn.Embedding, ids: Sequence[int]) -> Tensor:
+        rows = torch.tensor(ids, dtype=torch.int64, device=table.weight.device)
+        embedded: Tensor = table(rows)
+        return embedded.to(self.compute_dtype)
+
+    def begin(self) -> Continuation:
+        """Starts an empty sequence; the keys and values of what it is given are kept."""
+        attention = CachedAttention()
+
+        def proceed(embedded: Tensor) -> Tensor:
+            start = attention.length
+            position = torch.arange(start, start + len(embedded), device=embedded.device)
+            hidden = self.decoder(embedded, position, attention)
+            scores: Tensor = self.llm_decoder(hidden[-1]).float()
+            return scores
+
+        return proceed
 
     def training_flops(self, lengths: Sequence[int], num_targets: int) -> float:
         """Floating point operations of a forward and a backward pass over sequences of these lengths.
