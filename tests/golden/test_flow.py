@@ -209,8 +209,8 @@ def test_keys(golden_file: Path) -> None:
     table = json.loads(golden_file.read_text())
     with torch.device("meta"):
         model = build_flow(RELEASED[table["model"]])
-    found = {name: list(value.shape) for name, value in model.state_dict().items()}
-    assert found == {name: entry["shape"] for name, entry in table["state_dict"].items()}
+    found = [(name, list(value.shape)) for name, value in model.state_dict().items()]
+    assert found == [(name, entry["shape"]) for name, entry in table["state_dict"].items()]
     assert sum(parameter.numel() for parameter in model.parameters()) == table["num_unique_parameters"]
 
 

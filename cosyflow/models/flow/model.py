@@ -34,12 +34,13 @@ class FlowOutput:
 class Flow(nn.Module, ABC):
     """Speech tokens, a speaker and known mel frames -> mel spectrogram."""
 
-    def __init__(self, config: FlowConfig, token_channels: int, estimator: nn.Module) -> None:
+    decoder: FlowMatching
+
+    def __init__(self, config: FlowConfig, token_channels: int) -> None:
         super().__init__()
         self.config = config
         self.input_embedding = nn.Embedding(config.vocab_size, token_channels)
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
-        self.decoder = FlowMatching(config.matching, estimator)
 
     @abstractmethod
     def encode_batch(self, batch: FlowBatch, valid: torch.Tensor, streaming: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,10 +129,11 @@ class CosyVoice1Flow(Flow):
     """Conformer encoder and interpolation; keys of the official `MaskedDiffWithXvec`."""
 
     def __init__(self, config: CosyVoice1FlowConfig) -> None:
-        super().__init__(config, config.encoder.input_size, UNet(config.estimator))
+        super().__init__(config, config.encoder.input_size)
         self.frames_of = config.mel_frames
         self.encoder = Encoder(config.encoder)
         self.encoder_proj = nn.Linear(config.encoder.output_size, config.output_size)
+        self.decoder = FlowMatching(config.matching, UNet(config.estimator))
         self.length_regulator = LengthRegulator(config.output_size, config.regulator_layers)
 
     def encode_batch(self, batch: FlowBatch, valid: torch.Tensor, streaming: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -241,10 +243,11 @@ class CosyVoice2Flow(ChunkedFlow):
 
     def __init__(self, config: CosyVoice2FlowConfig) -> None:
         layers = config.encoder.layers
-        super().__init__(config, layers.input_size, UNet(config.estimator))
+        super().__init__(config, layers.input_size)
         self.lookahead = config.encoder.pre_lookahead_len
         self.encoder = UpsampleEncoder(config.encoder)
         self.encoder_proj = nn.Linear(layers.output_size, config.output_size)
+        self.decoder = FlowMatching(config.matching, UNet(config.estimator))
 
     def encode(self, token: torch.Tensor, valid: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
         encoded = self.encoder(self.embed(token, valid), valid, streaming, 0 if final else self.lookahead)
@@ -256,12 +259,13 @@ class CosyVoice3Flow(ChunkedFlow):
     """Lookahead convolution and diffusion transformer; keys of the official `CausalMaskedDiffWithDiT`."""
 
     def __init__(self, config: CosyVoice3FlowConfig) -> None:
-        super().__init__(config, config.output_size, DiT(config.estimator))
+        super().__init__(config, config.output_size)
         self.lookahead = config.pre_lookahead_len
         self.frames_per_token = config.token_mel_ratio
         self.pre_lookahead_layer = Lookahead(
             config.output_size, config.pre_lookahead_channels, config.pre_lookahead_len
         )
+        self.decoder = FlowMatching(config.matching, DiT(config.estimator))
 
     def encode(self, token: torch.Tensor, valid: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
         mixed: torch.Tensor = self.pre_lookahead_layer(self.embed(token, valid))

@@ -11,6 +11,7 @@ from torch import nn
 from cosyflow.config.flow import UpsampleEncoderConfig
 from cosyflow.models.layers.convolution import Lookahead, Upsample
 from cosyflow.models.layers.encoder import LAYERS, InputEmbedding
+from cosyflow.models.layers.linear import LayerNorm
 from cosyflow.models.layers.masks import attention_mask
 from cosyflow.models.layers.relative_attention import distance_table
 
@@ -25,6 +26,7 @@ class UpsampleEncoder(nn.Module):
         self.chunk_size = layers.static_chunk_size
         self.factor = config.upsample_factor
         self.embed = InputEmbedding(layers)
+        self.after_norm = LayerNorm(layers.output_size, eps=1e-5)
         self.pre_lookahead_layer = Lookahead(
             layers.output_size, config.pre_lookahead_channels, config.pre_lookahead_len
         )
@@ -32,7 +34,6 @@ class UpsampleEncoder(nn.Module):
         self.up_layer = Upsample(layers.output_size, config.upsample_factor)
         self.up_embed = InputEmbedding(layers)
         self.up_encoders = nn.ModuleList(layer(layers) for _ in range(config.num_up_blocks))
-        self.after_norm = nn.LayerNorm(layers.output_size, eps=1e-5)
 
     def forward(
         self, x: torch.Tensor, valid: torch.Tensor, streaming: bool = False, lookahead_only: int = 0
