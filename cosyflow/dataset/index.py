@@ -1,0 +1,160 @@
+"""Builds the index over the shards of a `data.list`: footers and small columns are read, audio is not.
+
+Shards of the official tools have no notes in their footers; for them the headers of the audio files in them are read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TextIO
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cosyflow.dataset.shard import ShardNotes, open_shard, ragged, read_columns, read_list
+from cosyflow.dataset.utterances import ABSENT, TokenTable, UtteranceIndex
+from cosyflow.errors import CosyFlowError
+from cosyflow.progress import Progress
+
+ROWS_AT_A_TIME = 64
+TEXTS_AT_A_TIME = 10_000
+
+
+class TextTokenizer(Protocol):
+    """What the index needs of a tokenizer."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+
+@dataclass(frozen=True)
+class _ShardFacts:
+    """What one shard tells of its rows."""
+
+    utts: list[str]
+    texts: list[str]
+    instructs: list[str] | None
+    num_samples: np.ndarray
+    sample_rate: np.ndarray
+    speech_len: np.ndarray
+    rejected_len: np.ndarray
+
+
+def build_index(data_list: str, tokenizer: TextTokenizer, quiet: bool = False) -> UtteranceIndex:
+    """Reads what a plan needs to know of every utterance of a `data.list`, and tokenises the texts.
+
+    Args:
+        data_list: path or URI of a file with one parquet file a line.
+        tokenizer: turns texts into token ids.
+        quiet: no progress lines, as on all ranks but one.
+    Raises:
+        CosyFlowError: the list is absent or empty, or a shard is absent or damaged, lacks a column or a field.
+    """
+    shards = read_list(data_list)
+    stream = io.StringIO() if quiet else None
+    facts = []
+    with Progress("index", len(shards), "shards", stream) as progress:
+        for shard in shards:
+            facts.append(_read_facts(shard))
+            progress.update()
+    sizes = [len(fact.utts) for fact in facts]
+    instructs = [fact.instructs for fact in facts if fact.instructs is not None]
+    if instructs and len(instructs) < len(facts):
+        without = next(shard for shard, fact in zip(shards, facts, strict=True) if fact.instructs is None)
+        raise CosyFlowError(f"{without}: has no column instruct, other shards of {data_list} have one; make them alike")
+    return UtteranceIndex(
+        shards=tuple(shards),
+        shard=np.repeat(np.arange(len(shards), dtype=np.int32), sizes),
+        row=np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
+        utts=np.array([utt for fact in facts for utt in fact.utts], dtype=object),
+        num_samples=np.concatenate([fact.num_samples for fact in facts]),
+        sample_rate=np.concatenate([fact.sample_rate for fact in facts]),
+        speech_len=np.concatenate([fact.speech_len for fact in facts]),
+        rejected_len=np.concatenate([fact.rejected_len for fact in facts]),
+        text=_tokenize([text for fact in facts for text in fact.texts], tokenizer, stream),
+        instruct=_tokenize([text for texts in instructs for text in texts], tokenizer, stream) if instructs else None,
+    )
+
+
+def _read_facts(shard: str) -> _ShardFacts:
+    with open_shard(shard) as file:
+        columns = set(file.schema_arrow.names)
+        table = read_columns(shard, file, ["utt", "text", *(["instruct"] if "instruct" in columns else [])])
+        fields = table.to_pydict()
+        for name, values in fields.items():
+            if None in values:
+                raise CosyFlowError(f"{shard}: row {values.index(None) + 1} has no {name}")
+        num_rows = table.num_rows
+        num_samples, sample_rate = _audio_lengths(shard, file, fields["utt"])
+        return _ShardFacts(
+            utts=fields["utt"],
+            texts=fields["text"],
+            instructs=fields.get("instruct"),
+            num_samples=num_samples,
+            sample_rate=sample_rate,
+            speech_len=_speech_lengths(shard, file, num_rows),
+            rejected_len=_list_lengths(shard, file, "reject_speech_token", num_rows),
+        )
+
+
+def _notes(file: pq.ParquetFile) -> ShardNotes | None:
+    return ShardNotes.of(file.schema_arrow.metadata)
+
+
+def _audio_lengths(shard: str, file: pq.ParquetFile, utts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (int64) and sample rate in Hz (int32) of each row."""
+    notes = _notes(file)
+    if notes is not None:
+        num_samples, sample_rate = notes.num_samples, notes.sample_rate
+    else:
+        num_samples, sample_rate = _read_audio_headers(shard, file, utts)
+    if len(num_samples) != len(utts) or len(sample_rate) != len(utts):
+        raise CosyFlowError(
+            f"{shard}: its footer describes {len(num_samples)} rows, there are {len(utts)}; make it again"
+        )
+    return np.array(num_samples, np.int64), np.array(sample_rate, np.int32)
+
+
+def _read_audio_headers(shard: str, file: pq.ParquetFile, utts: list[str]) -> tuple[list[int], list[int]]:
+    from cosyflow.audio.opener import inspect_audio
+
+    if "audio_data" not in file.schema_arrow.names:
+        raise CosyFlowError(f"{shard}: has no column audio_data; make it again with the parquet stage")
+    num_samples: list[int] = []
+    sample_rate: list[int] = []
+    for batch in file.iter_batches(ROWS_AT_A_TIME, columns=["audio_data"], use_threads=False):
+        for audio in batch.column(0):
+            info = inspect_audio(audio.as_py() or b"", f"{shard}: utterance {utts[len(num_samples)]}")
+            num_samples.append(info.num_samples)
+            sample_rate.append(info.sample_rate)
+    return num_samples, sample_rate
+
+
+def _speech_lengths(shard: str, file: pq.ParquetFile, num_rows: int) -> np.ndarray:
+    notes = _notes(file)
+    if notes is not None and notes.speech_tokens is not None and "speech_token" in file.schema_arrow.names:
+        return np.array(notes.speech_tokens, np.int32)
+    return _list_lengths(shard, file, "speech_token", num_rows)
+
+
+def _list_lengths(shard: str, file: pq.ParquetFile, column: str, num_rows: int) -> np.ndarray:
+    """Length of each row's list: int32 [rows]; ABSENT where the shard has no such column, 0 for a null."""
+    if column not in file.schema_arrow.names:
+        return np.full(num_rows, ABSENT, np.int32)
+    _, offsets = ragged(read_columns(shard, file, [column]).column(0))
+    return np.diff(offsets).astype(np.int32)
+
+
+def _tokenize(texts: list[str], tokenizer: TextTokenizer, stream: TextIO | None) -> TokenTable:
+    """Token ids of every text; a text that occurs often is tokenised once."""
+    numbers: dict[str, int] = {}
+    places = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
+    distinct = list(numbers)
+    encoded: list[list[int]] = []
+    with Progress("tokenise", len(distinct), "texts", stream) as progress:
+        for start in range(0, len(distinct), TEXTS_AT_A_TIME):
+            part = distinct[start : start + TEXTS_AT_A_TIME]
+            encoded += tokenizer.encode_batch(part)
+            progress.update(len(part))
+    return TokenTable.of(encoded).select(places)

@@ -1,0 +1,125 @@
+"""Feeds one rank its batches of an epoch, in the order of the plan whatever the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from cosyflow import storage
+from cosyflow.dataset.plan import EpochPlan
+from cosyflow.dataset.utterances import UtteranceIndex
+from cosyflow.errors import CosyFlowError
+
+Item = TypeVar("Item")
+Batch = TypeVar("Batch")
+DEFAULT_PREFETCH = 2
+
+
+class Reader(Protocol[Item]):
+    """Reads rows of an index; what an item holds is the reader's choice."""
+
+    index: UtteranceIndex
+
+    def read(self, rows: np.ndarray) -> list[Item]: ...
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A user's error in a worker process; it travels as a value because a DataLoader adds a traceback to exceptions."""
+
+    message: str
+
+
+class _Batches(Dataset[Any]):
+    """Asked for the rows of a batch, reads and collates them (in a worker process when there are any)."""
+
+    def __init__(self, reader: Reader[Any], collate: Callable[[list[Any]], Any]) -> None:
+        self.reader = reader
+        self.collate = collate
+
+    def __getitem__(self, rows: np.ndarray) -> Any:
+        try:
+            return self.collate(self.reader.read(rows))
+        except CosyFlowError as error:
+            return _Failure(str(error))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The sampler: one rank's batches of a plan."""
+
+    plan: EpochPlan
+    rank: int
+    start_step: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.plan.batches(self.rank, self.start_step)
+
+    def __len__(self) -> int:
+        return max(0, self.plan.num_steps - self.start_step)
+
+
+class BatchLoader(Generic[Batch]):
+    """The batches of one rank in one epoch. Every iteration starts anew."""
+
+    def __init__(self, batches: DataLoader[Any]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            if isinstance(batch, _Failure):
+                raise CosyFlowError(batch.message)
+            yield batch
+
+
+def build_loader(
+    plan: EpochPlan,
+    reader: Reader[Item],
+    collate: Callable[[list[Item]], Batch],
+    rank: int = 0,
+    num_workers: int = 0,
+    prefetch: int | None = None,
+    pin_memory: bool = False,
+    start_step: int = 0,
+) -> BatchLoader[Batch]:
+    """Iterates over `collate(reader.read(plan.batch(step, rank)))` for every step from `start_step` on.
+
+    Args:
+        plan: the epoch's plan.
+        reader: reads rows; with workers each of them has a copy.
+        collate: makes a batch from what the reader gave (an empty list when a rank has no utterance in a step). It must
+            be picklable (no lambda) where shards are remote and there are workers.
+        rank: whose batches.
+        num_workers: processes that read ahead; 0 reads in this one.
+        prefetch: batches each worker reads ahead, DEFAULT_PREFETCH when None; nothing is read ahead without workers.
+        pin_memory: whether batches lie in page-locked memory; ignored on machines without CUDA.
+        start_step: steps to leave out, because they are done.
+    Raises:
+        CosyFlowError: while iterating, what the reader or `collate` raised.
+    """
+    # The client of an object store does not survive a fork; workers that need one start afresh.
+    start_method = "spawn" if storage.is_remote(next(iter(reader.index.shards), "")) else "fork"
+    batches = DataLoader(
+        _Batches(reader, collate),
+        batch_size=None,
+        sampler=_Rows(plan, rank, start_step),
+        collate_fn=_as_it_is,
+        num_workers=num_workers,
+        prefetch_factor=(prefetch or DEFAULT_PREFETCH) if num_workers else None,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        multiprocessing_context=start_method if num_workers else None,
+    )
+    return BatchLoader(batches)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Keeps the DataLoader from converting what a batch holds."""
+    return batch

@@ -1,0 +1,169 @@
+"""The parquet shard: columns and types of the official tools, and notes on the rows in the footer for the planner.
+
+Despite their name, `parquet_000000000.tar` files are plain parquet: snappy, one row group, with the metadata by which
+pandas restores a table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+
+NOTES_KEY = b"cosyflow"
+NOTES_VERSION = 1
+DATA_LIST = "data.list"
+
+
+def _list_of(item: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", item))
+
+
+COLUMN_TYPES: dict[str, pa.DataType] = {
+    "utt": pa.string(),
+    "audio_data": pa.binary(),  # the bytes of the audio file
+    "wav": pa.string(),
+    "text": pa.string(),
+    "spk": pa.string(),
+    "utt_embedding": _list_of(pa.float64()),
+    "spk_embedding": _list_of(pa.float64()),
+    "speech_token": _list_of(pa.int64()),
+    "instruct": pa.string(),
+    "reject_speech_token": _list_of(pa.int64()),
+}
+REQUIRED_COLUMNS = ("utt", "audio_data", "wav", "text", "spk")
+
+
+@dataclass(frozen=True)
+class ShardNotes:
+    """What the footer says of the rows, in their order.
+
+    Attributes:
+        digest: identifies the rows that went in, so that an interrupted stage knows what it need not write again.
+        num_samples: samples of each row's audio, per channel.
+        sample_rate: Hz.
+        speech_tokens: speech tokens of each row; None when the shard has no such column.
+        rejects: reason by utterance, for rows that should have been in this shard.
+    """
+
+    digest: str
+    num_samples: list[int]
+    sample_rate: list[int]
+    speech_tokens: list[int] | None
+    rejects: dict[str, str]
+
+    def to_json(self) -> str:
+        return json.dumps({"version": NOTES_VERSION, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def of(cls, metadata: dict[bytes, bytes] | None) -> ShardNotes | None:
+        """The notes among a schema's metadata; None when there are none of this version (as in official shards)."""
+        text = (metadata or {}).get(NOTES_KEY)
+        if text is None:
+            return None
+        values = json.loads(text)
+        return cls(**values) if values.pop("version", None) == NOTES_VERSION else None
+
+
+def shard_name(number: int) -> str:
+    return f"parquet_{number:09d}.tar"
+
+
+def write_shard(uri: str, columns: dict[str, Sequence[Any]], notes: ShardNotes) -> None:
+    """Writes one shard atomically. `columns` has the values of each column; rows count from zero."""
+    names = [name for name in COLUMN_TYPES if name in columns]
+    num_rows = len(columns["utt"])
+    schema = pa.schema(
+        [(name, COLUMN_TYPES[name]) for name in names],
+        metadata={b"pandas": _pandas_metadata(names, num_rows).encode(), NOTES_KEY: notes.to_json().encode()},
+    )
+    table = pa.Table.from_arrays([pa.array(columns[name], COLUMN_TYPES[name]) for name in names], schema=schema)
+    with storage.open_write(uri) as stream:
+        pq.write_table(table, stream, compression="snappy", row_group_size=num_rows, use_dictionary=["spk", "instruct"])
+
+
+def _pandas_metadata(names: Sequence[str], num_rows: int) -> str:
+    """The metadata by which pandas restores a plain range index."""
+    kinds = {
+        pa.string(): "unicode",
+        pa.binary(): "bytes",
+        _list_of(pa.float64()): "list[float64]",
+        _list_of(pa.int64()): "list[int64]",
+    }
+
+    def describe(name: str) -> dict[str, Any]:
+        kind = kinds[COLUMN_TYPES[name]]
+        return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": "object", "metadata": None}
+
+    index = {"kind": "range", "name": None, "start": 0, "stop": num_rows, "step": 1}
+    heading = {
+        "name": None,
+        "field_name": None,
+        "pandas_type": "unicode",
+        "numpy_type": "object",
+        "metadata": {"encoding": "UTF-8"},
+    }
+    return json.dumps(
+        {
+            "index_columns": [index],
+            "column_indexes": [heading],
+            "columns": [describe(name) for name in names],
+            "creator": {"library": "pyarrow", "version": pa.__version__},
+            "pandas_version": "2.2.0",
+        }
+    )
+
+
+@contextmanager
+def open_shard(uri: str) -> Iterator[pq.ParquetFile]:
+    """Opens a shard for reading.
+
+    Raises:
+        CosyFlowError: the file is absent, is no parquet file, or is damaged where the `with` body reads it.
+    """
+    with storage.open_read(uri) as stream:
+        try:
+            with pq.ParquetFile(stream) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            remedy = "make it again with the parquet stage"
+            raise CosyFlowError(f"{uri}: damaged or not a parquet file ({reason}); {remedy}") from error
+
+
+def read_columns(uri: str, file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
+    """Reads some columns of an open shard. Raises CosyFlowError, naming the file, when it lacks one."""
+    lacking = [name for name in columns if name not in file.schema_arrow.names]
+    if lacking:
+        raise CosyFlowError(f"{uri}: has no column {lacking[0]}; make it again with the stage that adds it")
+    return file.read(columns=list(columns), use_threads=False)
+
+
+def ragged(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """A list column as (values of all rows one after the other, offsets [rows + 1]); a null is an empty list."""
+    array = column.combine_chunks()
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return array.flatten().to_numpy(zero_copy_only=False), offsets
+
+
+def read_list(uri: str) -> list[str]:
+    """The shards that a `data.list` names, in order.
+
+    Raises:
+        CosyFlowError: the list is absent or names nothing.
+    """
+    shards = [line.strip() for line in storage.read_text(uri).splitlines() if line.strip()]
+    if not shards:
+        raise CosyFlowError(f"{uri}: empty list, it names no parquet file")
+    return shards
