@@ -41,7 +41,6 @@ def cosyvoice(
     mlflow_uri: str = "",
     experiment: str = "cosyflow",
     registered_model: str = "",
-    alias: str = "candidate",
 ):
     """Trains a CosyVoice model from LibriTTS, or from speech of your own, and registers it.
 
@@ -79,7 +78,6 @@ def cosyvoice(
         mlflow_uri: Tracking server and model registry. Empty: MLFLOW_TRACKING_URI of the environment.
         experiment: MLflow experiment of the run.
         registered_model: Name in the model registry. Empty: recipe and model, e.g. cosyvoice2-llm.
-        alias: Alias that the new version gets.
     """
     settings = {"recipe": recipe, "overrides": overrides}
     span = {"start_stage": start_stage, "stop_stage": stop_stage}
@@ -142,7 +140,6 @@ def cosyvoice(
             exported=stage(exported, "export").outputs["manifest"],
             registered_model=registered_model,
             mlflow_uri=mlflow_uri,
-            alias=alias,
             **span,
         )
         stage(registered, "register")

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -83,7 +84,8 @@ def _chatter_to(log: TextIO) -> Iterator[None]:
     original_print, root = builtins.print, logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=RuntimeWarning, module=subprocess_task_handler.__name__)
             yield
     finally:
         builtins.print = original_print

@@ -24,9 +24,6 @@ def summarize(manifests: Sequence[Manifest], seconds: float, arguments: Mapping[
     for stage in NUMBERS:
         lines.append(_stage_row(stage, [manifest for manifest in manifests if manifest.stage == stage]))
     lines += [f"{'all':<18} {format_seconds(seconds):>7}  below {arguments['data_root']}", ""]
-    for manifest in manifests:
-        lines += _training_lines(manifest) if manifest.stage == "train" else []
-        lines += _registry_lines(manifest) if manifest.stage == "register" else []
     if any(manifest.stand_ins for manifest in manifests):
         lines.append("Stand-in models took part: the result shows that everything works, and speaks no word.")
     if arguments.get("mlflow_uri"):

@@ -12,7 +12,6 @@ def register(
     exported: dsl.Input[dsl.Model],
     registered_model: str,
     mlflow_uri: str,
-    alias: str,
     start_stage: int,
     stop_stage: int,
     manifest: dsl.Output[dsl.Model],
@@ -24,6 +23,6 @@ def register(
 
     active = is_active("register", start_stage, stop_stage)
     made = register.run(
-        Manifest.read(averaged.path), Manifest.read(exported.path), registered_model, mlflow_uri, alias, active
+        Manifest.read(averaged.path), Manifest.read(exported.path), registered_model, mlflow_uri, active
     )
     outputs.publish(made, manifest, metrics)

@@ -12,9 +12,11 @@ def run(
     prepared: Manifest, data_root: str, pretrained_dir: str, num_processes: int, max_reject_share: float, active: bool
 ) -> Manifest:
     """Writes utt2embedding.pt and spk2embedding.pt with the pretrained directory's campplus.onnx."""
-    from cosyflow.pretrained import locate
+    model = ""
+    if active:
+        from cosyflow.pretrained import locate
 
-    model = locate(pretrained_dir, MODEL) if active else ""
+        model = locate(pretrained_dir, MODEL)
 
     def work(output: str) -> StageResult:
         from cosyflow.extract.speaker_embedding import extract_speaker_embeddings

@@ -21,9 +21,11 @@ def run(
 ) -> Manifest:
     """Writes utt2speech_token.pt with the speech tokenizer of the recipe's version."""
     version = load_recipe(recipe, overrides).version
-    from cosyflow.pretrained import locate, speech_tokenizer_file
+    model = ""
+    if active:
+        from cosyflow.pretrained import locate, speech_tokenizer_file
 
-    model = locate(pretrained_dir, speech_tokenizer_file(version)) if active else ""
+        model = locate(pretrained_dir, speech_tokenizer_file(version))
 
     def work(output: str) -> StageResult:
         from cosyflow.extract.speech_token import extract_speech_tokens
