@@ -1,0 +1,1 @@
+"""Small models and a small corpus for machines without the official files."""

@@ -1,0 +1,1 @@
+"""Text to token ids, with the vocabularies of the CosyVoice models."""

@@ -1,0 +1,162 @@
+"""The tokenizers of the three versions: Whisper's byte-level BPE for CosyVoice, Qwen2's for CosyVoice 2 and 3."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Sequence
+
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+from cosyflow.text import special_tokens
+
+QWEN2_FOLDER = "CosyVoice-BlankEN"
+WHISPER_RANKS = "multilingual.tiktoken"
+EMPTY_PIECE = "="  # the last line of the released rank file, a token of no bytes
+
+# how Qwen2 cuts text into the pieces within which BPE merges: contractions, letters, single digits, punctuation, spaces
+QWEN2_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class Tokenizer:
+    """Turns text into token ids and back. It can be pickled, so data loading workers can have it."""
+
+    def __init__(self, engine: tokenizers.Tokenizer, special: Sequence[str]) -> None:
+        self._engine = engine
+        engine.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return self._engine.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text; special tokens written out in it get their own ids."""
+        ids: list[int] = self._engine.encode(text).ids
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`, for many texts at once on all cores."""
+        return [encoding.ids for encoding in self._engine.encode_batch(list(texts))]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """The text of token ids."""
+        text: str = self._engine.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def token_id(self, token: str) -> int:
+        """The id of one token, e.g. "<|endofprompt|>". Raises CosyFlowError when the vocabulary lacks it."""
+        number: int | None = self._engine.token_to_id(token)
+        if number is None:
+            raise CosyFlowError(f"the tokenizer has no token {token}")
+        return number
+
+
+def build_tokenizer(version: str, directory: str) -> Tokenizer:
+    """Reads the tokenizer of a version.
+
+    Args:
+        version: "cosyvoice", "cosyvoice2" or "cosyvoice3".
+        directory: the pretrained directory, local or s3://. It holds `multilingual.tiktoken` for CosyVoice, and for the
+            others the folder `CosyVoice-BlankEN` with `vocab.json` and `merges.txt` (that folder may be named itself).
+    Raises:
+        CosyFlowError: a file is missing or damaged.
+    """
+    if version == "cosyvoice":
+        return _whisper_tokenizer(directory)
+    added = {"cosyvoice2": special_tokens.COSYVOICE2, "cosyvoice3": special_tokens.COSYVOICE3}
+    if version not in added:
+        raise CosyFlowError(f"there is no version {version!r}; the versions are cosyvoice, cosyvoice2 and cosyvoice3")
+    inner = storage.join(directory, QWEN2_FOLDER)
+    folder = inner if storage.exists(storage.join(inner, "vocab.json")) else directory
+    return _qwen2_tokenizer(folder, added[version])
+
+
+def _qwen2_tokenizer(folder: str, special: Sequence[str]) -> Tokenizer:
+    hint = f"put the released {QWEN2_FOLDER} folder there, or make a small one with: cosyflow stand-ins DIR"
+    vocabulary = json.loads(_read(storage.join(folder, "vocab.json"), hint))
+    lines = _read(storage.join(folder, "merges.txt"), hint).split("\n")
+    rules = [line for line in lines if line and not line.startswith("#version")]
+    merges = [(left, right) for left, _, right in (rule.partition(" ") for rule in rules)]
+    engine = _byte_level_bpe(vocabulary, merges)
+    engine.normalizer = normalizers.NFC()
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return Tokenizer(engine, [*_tokens_of_the_folder(folder), *special])
+
+
+def _tokens_of_the_folder(folder: str) -> list[str]:
+    """Special tokens that the folder's own settings add, in the order of their ids; they come before ours."""
+    settings = storage.join(folder, "tokenizer_config.json")
+    if not storage.exists(settings):
+        return []
+    added: dict[str, dict[str, str]] = storage.read_json(settings).get("added_tokens_decoder", {})
+    return [added[number]["content"] for number in sorted(added, key=int)]
+
+
+def _whisper_tokenizer(directory: str) -> Tokenizer:
+    path = storage.join(directory, WHISPER_RANKS)
+    hint = "it is Whisper's: copy whisper/assets/multilingual.tiktoken of openai-whisper there"
+    lines = [line for line in _read(path, hint).splitlines() if line]
+    vocabulary = dict(_parse_rank(line, path) for line in lines)
+    if sorted(vocabulary.values()) != list(range(len(lines))):
+        raise CosyFlowError(f"{path}: the ranks are not 0 to {len(lines) - 1}, each once; copy the file again")
+    engine = _byte_level_bpe(vocabulary, _merges(vocabulary))
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    return Tokenizer(engine, special_tokens.WHISPER)
+
+
+def _parse_rank(line: str, path: str) -> tuple[str, int]:
+    try:
+        piece, rank = line.split()
+        content = b"" if piece == EMPTY_PIECE else base64.b64decode(piece, validate=True)
+        return to_byte_alphabet(content), int(rank)
+    except (ValueError, binascii.Error) as error:
+        raise CosyFlowError(f"{path}: {line[:40]!r} is not a token in base64 with its rank") from error
+
+
+def _merges(vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    """Merge rules that do as ranks do: neighbours may join when the result is a token; the lowest rank goes first."""
+    rules: list[tuple[str, str]] = []
+    for token in sorted(vocabulary, key=vocabulary.__getitem__):
+        cuts = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
+        pairs = [(left, right) for left, right in cuts if left in vocabulary and right in vocabulary]
+        rules += sorted(pairs, key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
+    return rules
+
+
+def _byte_level_bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    engine = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    engine.decoder = decoders.ByteLevel()
+    return engine
+
+
+def to_byte_alphabet(piece: bytes) -> str:
+    """Bytes in the alphabet of byte-level BPE (GPT-2): printable Latin-1 as it is, the other bytes from U+0100 on."""
+    return "".join(BYTE_ALPHABET[byte] for byte in piece)
+
+
+def _byte_alphabet() -> list[str]:
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
+
+
+BYTE_ALPHABET = _byte_alphabet()
+
+
+def _read(path: str, hint: str) -> str:
+    if not storage.exists(path):
+        raise CosyFlowError(f"{path}: no such file; {hint}")
+    return storage.read_text(path)
