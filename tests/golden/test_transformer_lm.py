@@ -1,4 +1,4 @@
-"""The language model of CosyVoice 1 against numbers of the official code: layout, loss, gradients, keys, full size."""
+"""The language model of CosyVoice 1 against numbers of the official code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import torch
 from cosyflow.config.llm import SamplingConfig
 from cosyflow.config.transformer import CosyVoice1LMConfig, EncoderConfig
 from cosyflow.models.llm.batch import Example, PackedBatch
+from cosyflow.models.llm.decoding import decode
 from cosyflow.models.llm.layout import build_batch
+from cosyflow.models.llm.sampling import Sampler, greedy, multinomial
 from cosyflow.models.llm.transformer_lm import TransformerLM
 
 
@@ -88,6 +90,42 @@ def test_training_step(golden_case: Any, budget: int | None) -> None:
     wanted = golden_case.group("grad.")
     assert norms.keys() == wanted.keys()
     torch.testing.assert_close(norms, wanted, rtol=1e-3, atol=1e-6)
+
+
+def prompt_of(case: Any, model: TransformerLM) -> torch.Tensor:
+    given = case.group("in.")
+    text = torch.cat((given["prompt_text"], given["text"]), dim=1)[0].tolist()
+    speaker = given["embedding"][0] if len(given["embedding"]) else None
+    return model.prompt(text, given["prompt_speech_token"][0].tolist(), speaker)
+
+
+@pytest.mark.golden_kind(r"cosyvoice1\.llm\.infer")
+@pytest.mark.parametrize("mode", ["argmax", "seeded"])
+def test_decode(golden_case: Any, mode: str) -> None:
+    """CosyVoice 1 has one stop id, which the official minimum length masks: the tokens are the same."""
+    model, call = model_of(golden_case), golden_case.info["call"]
+    length = golden_case.tensors["in.text"].size(1)
+    sampler = Sampler(model.config.sampling, greedy if mode == "argmax" else multinomial())
+    torch.manual_seed(golden_case.info["seed"])
+    tokens = decode(
+        model,
+        prompt_of(golden_case, model),
+        sampler,
+        min_length=length * call["min_token_text_ratio"],
+        max_length=length * call["max_token_text_ratio"],
+    )
+    assert list(tokens) == golden_case.tensors[f"out.{mode}.tokens"].tolist()
+
+
+@pytest.mark.golden_kind(r"cosyvoice1\.llm\.infer")
+def test_scores_after_each_token(golden_case: Any) -> None:
+    model, expected = model_of(golden_case), golden_case.group("out.argmax.")
+    with torch.inference_mode():
+        proceed = model.begin()
+        scores = [proceed(prompt_of(golden_case, model))]
+        scores += [proceed(model.embed_speech([token])) for token in expected["tokens"].tolist()]
+    found = torch.stack(scores)[: len(expected["logp"])].log_softmax(dim=1)
+    torch.testing.assert_close(found, expected["logp"], rtol=0, atol=2e-4)
 
 
 @pytest.mark.golden_files("keytables/cosyvoice1_llm.json")

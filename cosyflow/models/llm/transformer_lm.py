@@ -10,9 +10,11 @@ from torch import nn
 
 from cosyflow.config.transformer import CosyVoice1LMConfig
 from cosyflow.models.layers.encoder import Encoder
+from cosyflow.models.layers.growing import GrowingSequence
 from cosyflow.models.layers.linear import Linear
 from cosyflow.models.layers.packing import Rows
 from cosyflow.models.llm.batch import SPEAKER, SPECIAL, SPEECH, TEXT, PackedBatch, PackedText
+from cosyflow.models.llm.decoding import Continuation
 from cosyflow.models.llm.loss import LMOutput, next_token_loss, sum_by_sequence
 
 
@@ -84,6 +86,46 @@ class TransformerLM(nn.Module):
         """Speaker embeddings of any length [N, E] -> [N, D]."""
         projected: torch.Tensor = self.spk_embed_affine_layer(F.normalize(embedding, dim=1))
         return projected
+
+    def prompt(
+        self, text: Sequence[int], speech: Sequence[int] = (), embedding: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Everything before the first new speech token: [n, D].
+
+        Args:
+            text: ids of the prompt recording's transcript and of the text to speak, in this order.
+            speech: ids of the prompt recording.
+            embedding: float32 [E], the speaker; the model also continues without one.
+        """
+        ids = self._ids(text)
+        position = torch.arange(len(ids), device=ids.device)
+        encoded = self.text_encoder.forward_packed(
+            self.text_embedding(ids).to(self.compute_dtype), Rows.of(torch.zeros_like(ids), position, [len(ids)])
+        )
+        special = self.llm_embedding.weight.to(self.compute_dtype)
+        parts = [special[self.layout.sos][None]]
+        if embedding is not None:
+            parts.append(self.project_speaker(embedding[None].to(special.device)).to(self.compute_dtype))
+        parts += [self.text_encoder_affine_layer(encoded), special[self.layout.task][None], self.embed_speech(speech)]
+        return torch.cat(parts)
+
+    def embed_speech(self, ids: Sequence[int]) -> torch.Tensor:
+        """Embeddings of speech tokens: [n, D]."""
+        embedded: torch.Tensor = self.speech_embedding(self._ids(ids))
+        return embedded.to(self.compute_dtype)
+
+    def _ids(self, ids: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(ids, dtype=torch.int64, device=self.llm_embedding.weight.device)
+
+    def begin(self) -> Continuation:
+        """Starts an empty sequence; the keys and values of what it is given are kept."""
+        sequence = GrowingSequence(self.llm)
+
+        def proceed(embedded: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.llm_decoder(sequence.append(embedded[None])[0, -1])
+            return scores.float()
+
+        return proceed
 
     def training_flops(self, lengths: Sequence[int], num_targets: int) -> float:
         """Floating point operations of a forward and a backward pass over sequences of these lengths.
