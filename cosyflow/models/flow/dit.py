@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
-
 import torch
 from torch import nn
 
@@ -175,7 +172,7 @@ class DiT(nn.Module):
         cosine, sine = self.rotary_embed(x.size(1), x)
         seen = attention_mask(mask[:, 0] > 0, self.chunk_size if streaming else 0)
         frames = mask.transpose(1, 2)
-        for block in cast("Iterable[nn.Module]", self.transformer_blocks):
+        for block in self.transformer_blocks:
             x = block(x, time, seen, frames, cosine, sine)
         velocity: torch.Tensor = self.proj_out(self.norm_out(x, time))
         return velocity.transpose(1, 2)

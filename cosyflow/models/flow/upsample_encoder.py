@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
-
 import torch
 from torch import nn
 
@@ -54,13 +51,13 @@ class UpsampleEncoder(nn.Module):
         chunk_size = self.chunk_size if streaming else 0
         table = self.embed.dropout(distance_table(x.size(1) - 1, 1 - x.size(1), x.size(2), x))
         mask = attention_mask(valid, chunk_size)
-        for layer in cast("Iterable[nn.Module]", self.encoders):
+        for layer in self.encoders:
             x = layer(x, table, mask)
 
         x = self.up_embed(self.up_layer(x))
         table = self.up_embed.dropout(distance_table(x.size(1) - 1, 1 - x.size(1), x.size(2), x))
         mask = attention_mask(valid.repeat_interleave(self.factor, dim=1), chunk_size * self.factor)
-        for layer in cast("Iterable[nn.Module]", self.up_encoders):
+        for layer in self.up_encoders:
             x = layer(x, table, mask)
         encoded: torch.Tensor = self.after_norm(x)
         return encoded

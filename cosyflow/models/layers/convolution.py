@@ -15,7 +15,7 @@ class CausalConv1d(nn.Conv1d):
         self.left = kernel_size - 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(F.pad(x, (self.left, 0)))
+        return F.conv1d(F.pad(x, (self.left, 0)), self.weight, self.bias, groups=self.groups)
 
 
 class Lookahead(nn.Module):
