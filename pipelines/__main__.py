@@ -26,7 +26,9 @@ def build_parser() -> Parser:
     compiled.add_argument("--images", type=Path, help="image lock: the digest of each image")
 
     local = commands.add_parser("run", help="run the pipeline on this machine")
-    local.add_argument("--run-dir", type=Path, help="folder for the log and the summary; default: a new one in exp/runs")
+    local.add_argument(
+        "--run-dir", type=Path, help="folder for the log and the summary; default: a new one in exp/runs"
+    )
     defaults = {
         "data_root": str(EXPERIMENTS / "data"),
         "mlflow_uri": f"sqlite:///{(EXPERIMENTS / 'mlflow.db').resolve()}",

@@ -85,7 +85,7 @@ def cosyvoice(
     subsets = {"train_subsets": train_subsets, "dev_subsets": dev_subsets}
 
     ending = components.report(data_root=data_root, **settings, **subsets, test_subsets=test_subsets, model=model)
-    with dsl.ExitHandler(ending.set_display_name("report"), name="run"):
+    with dsl.ExitHandler(ending.set_display_name("report").set_caching_options(False), name="run"):
         plan = components.plan(**settings, **subsets, test_subsets=test_subsets, **span)
         plan.set_display_name("plan").set_caching_options(False)
 
@@ -112,7 +112,7 @@ def cosyvoice(
             stage(shards, "parquet")
 
         lists = components.merge(parquets=dsl.Collected(shards.outputs["manifest"]), **settings, **subsets, **place)
-        averaged = training(
+        trained = training(
             lists=stage(lists, "merge").outputs["manifest"],
             pretrained_dir=pretrained_dir,
             model=model,
@@ -133,7 +133,8 @@ def cosyvoice(
             experiment=experiment,
             **settings,
             **place,
-        ).output
+        )
+        averaged = trained.set_display_name("training").output
         exported = components.export(averaged=averaged, model=model, **settings, **span)
         registered = components.register(
             averaged=averaged,

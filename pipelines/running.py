@@ -80,7 +80,7 @@ def _tasks_run_by(tasks: LocalTasks) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _chatter_to(log: TextIO) -> Iterator[None]:
-    """Sends what KFP itself prints to the log. It also leaves `print` and the root logger changed after parallel tasks."""
+    """Sends what KFP itself prints to the log, and undoes what its parallel tasks do to `print` and the root logger."""
     original_print, root = builtins.print, logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     try:

@@ -22,6 +22,4 @@ def average(
     from cosyflow.stages import average, is_active, outputs
 
     active = is_active("average", start_stage, stop_stage)
-    outputs.publish(
-        average.run(Manifest.read(trained.path), model, average_num, val_best, active), manifest, metrics
-    )
+    outputs.publish(average.run(Manifest.read(trained.path), model, average_num, val_best, active), manifest, metrics)

@@ -43,7 +43,9 @@ def recipe_path(recipe: str) -> Path:
         path = folder / f"{recipe}.yaml"
         if path.is_file():
             return path
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml") if not path.name.startswith("images.")})
+    known = sorted(
+        {path.stem for folder in folders for path in folder.glob("*.yaml") if not path.name.startswith("images.")}
+    )
     there = ", ".join(known) or "none"
     raise CosyFlowError(f"{recipe}: no such recipe; there are {there}, or give the path of a .yaml file")
 
