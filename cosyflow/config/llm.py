@@ -33,6 +33,32 @@ class SamplingConfig:
             raise ValueError(f"tau_r: {self.tau_r} is not in (0, 1]")
 
 
+@dataclass(frozen=True)
+class DPOConfig:
+    """Direct preference optimisation; the field names are those of the official yaml files."""
+
+    beta: float = 0.01
+    """How strongly the policy is held to the reference: small lets it move far."""
+    label_smoothing: float = 0.0
+    """Share of pairs whose chosen and rejected sequence are believed to be swapped; not with `ipo`."""
+    ipo: bool = False
+    """The identity preference loss, which aims at a margin of 1 / (2 beta) instead of an ever larger one."""
+    logprob: Literal["sum", "mean"] = "sum"
+    """Log-probability of a sequence: the sum over its targets, or their mean, which forgets its length."""
+    sft_weight: float = 1.0
+    """Weight of the next-token loss of the chosen sequences, which keeps them likely."""
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise ValueError(f"beta: {self.beta} is not positive")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing: {self.label_smoothing} is not in [0, 0.5)")
+        if self.ipo and self.label_smoothing:
+            raise ValueError("label_smoothing: has no meaning with ipo, leave it at 0")
+        if self.sft_weight < 0:
+            raise ValueError(f"sft_weight: {self.sft_weight} is negative")
+
+
 SpecialTable = Literal["special", "speech"]
 
 

@@ -82,8 +82,8 @@ class PackedBatch:
     """Name of each utterance; N of them, N/2 in a DPO batch."""
     lengths: list[int]
     """Positions of each of the N sequences, on the host."""
-    num_targets: int
-    """Targets that are not IGNORE, on the host."""
+    target_counts: list[int]
+    """Targets of each of the N sequences, on the host."""
     source: torch.Tensor
     """int64 [T], TEXT, SPEECH, SPECIAL, SPEAKER or PADDING."""
     index: torch.Tensor
@@ -112,6 +112,21 @@ class PackedBatch:
     def num_sequences(self) -> int:
         """N"""
         return len(self.lengths)
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of a chosen and a rejected sequence; 0 where no sequence is rejected."""
+        return self.num_sequences - len(self.utterances)
+
+    @property
+    def num_targets(self) -> int:
+        """Targets that are not IGNORE, known without asking the device."""
+        return sum(self.target_counts)
+
+    @property
+    def num_chosen_targets(self) -> int:
+        """Targets of the sequences that are not rejected."""
+        return sum(self.target_counts[: len(self.utterances)])
 
     @property
     def num_tokens(self) -> int:

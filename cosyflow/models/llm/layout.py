@@ -105,7 +105,7 @@ def build_batch(
     return PackedBatch(
         utterances=[example.utterance for example in examples],
         lengths=length.tolist(),
-        num_targets=num_targets,
+        target_counts=np.bincount(sequence[target_positions[:num_targets]], minlength=len(length)).tolist(),
         source=torch.from_numpy(np.concatenate([source, np.full(missing, PADDING)])),
         index=torch.from_numpy(np.concatenate([index, np.zeros(missing, dtype=np.int64)])),
         position=torch.from_numpy(_ranges(all_lengths)),

@@ -12,17 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from cosyflow.config.llm import Qwen2Config
 from cosyflow.models.layers.attention import CausalAttention
+from cosyflow.models.layers.linear import Linear
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines [T, 1, D/2]."""
-
-
-class Linear(nn.Linear):
-    """A linear layer that computes in the type of its input."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return F.linear(input, self.weight.to(input.dtype), bias)
 
 
 class RMSNorm(nn.Module):
