@@ -13,7 +13,9 @@ import torch
 class Batch(Protocol):
     """What one rank computes at once."""
 
-    utterances: list[str]
+    @property
+    def utterances(self) -> list[str]:
+        """Their names, for error messages."""
 
     @property
     def num_tokens(self) -> int:

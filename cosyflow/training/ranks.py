@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,6 +43,14 @@ class Ranks:
         values: list[Value | None] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values  # type: ignore[return-value]  # every entry is filled
+
+    def share(self, make: Callable[[], Value]) -> Value:
+        """The picklable value that the first rank makes, on every rank."""
+        if self.world_size == 1:
+            return make()
+        values: list[Value | None] = [make() if self.is_first else None]
+        dist.broadcast_object_list(values, device=self.device)
+        return values[0]  # type: ignore[return-value]  # the first rank filled it
 
     def barrier(self) -> None:
         if self.world_size > 1:

@@ -152,7 +152,7 @@ class Updater:
         postpone_sum = not is_last and isinstance(self._parallel, DistributedDataParallel)
         with self._parallel.no_sync() if postpone_sum else nullcontext():  # type: ignore[operator]
             outcome: Outcome = self._parallel(batch)
-            outcome.loss_sum.backward()  # type: ignore[no-untyped-call]
+            outcome.loss_sum.backward()
         return replace(outcome, loss_sum=outcome.loss_sum.detach())
 
     def _total(self, numbers: Sequence[float], outcomes: Sequence[Outcome]) -> torch.Tensor:
@@ -215,7 +215,7 @@ class _HostCopy:
         if values.device.type == "cuda":
             self._host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._host.copy_(values, non_blocking=True)
-            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived = torch.cuda.Event()
             self._arrived.record()
         else:
             self._host = values

@@ -1,0 +1,46 @@
+"""Where metrics go: a JSONL file beside the checkpoints always, TensorBoard and MLflow when asked for.
+
+None of them can stop a training run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from cosyflow.progress import say
+
+
+class Sink(Protocol):
+    """Takes metrics."""
+
+    def write(self, update: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self, finished: bool) -> None:
+        """Ends; `finished` is False when the run stopped before its end."""
+
+
+class Tracker:
+    """Hands metrics to every sink. A sink that fails, however, is told of in one line and left out from then on."""
+
+    def __init__(self, sinks: Mapping[str, Sink]) -> None:
+        self._sinks = dict(sinks)
+
+    def write(self, update: int, values: Mapping[str, float]) -> None:
+        """Notes values by name (`train/loss`, `cv/acc`, ...) at a number of updates."""
+        for name, sink in list(self._sinks.items()):
+            try:
+                sink.write(update, values)
+            except Exception as error:
+                self._drop(name, error)
+
+    def close(self, finished: bool) -> None:
+        for name, sink in list(self._sinks.items()):
+            try:
+                sink.close(finished)
+            except Exception as error:
+                self._drop(name, error)
+
+    def _drop(self, name: str, error: Exception) -> None:
+        del self._sinks[name]
+        say("train", f"warning: no more metrics go to {name} ({' '.join(str(error).split())[:200]})")
