@@ -90,30 +90,27 @@ def cosyvoice(
         plan.set_display_name("plan").set_caching_options(False)
 
         with dsl.ParallelFor(items=plan.output, name="subsets") as subset:
-            downloaded = components.download(subset=subset, recipe=recipe, data_url=data_url, **place)
-            prepared = components.prepare(
-                downloaded=stage(downloaded, "download").outputs["manifest"],
-                instruct=instruct,
-                max_reject_share=max_reject_share,
-                **place,
-            )
-            speech = stage(prepared, "prepare").outputs["manifest"]
-            work = {"max_reject_share": max_reject_share, "num_processes": num_processes, **place}
-            embeddings = components.speaker_embedding(prepared=speech, pretrained_dir=pretrained_dir, **work)
-            tokens = components.speech_token(prepared=speech, pretrained_dir=pretrained_dir, **settings, **work)
-            shards = components.parquet(
-                prepared=speech,
-                embeddings=stage(embeddings, "speaker-embedding").outputs["manifest"],
-                tokens=stage(tokens, "speech-token").outputs["manifest"],
+            work = {"max_reject_share": max_reject_share, **place}
+            many = {"num_processes": num_processes, **work}
+            fetch = components.download(subset=subset, recipe=recipe, data_url=data_url, **place)
+            downloaded = stage("download", fetch)
+            prepared = stage("prepare", components.prepare(downloaded=downloaded, instruct=instruct, **work))
+            speech = {"prepared": prepared, "pretrained_dir": pretrained_dir, **many}
+            embeddings = stage("speaker-embedding", components.speaker_embedding(**speech))
+            tokens = stage("speech-token", components.speech_token(**speech, **settings))
+            write = components.parquet(
+                prepared=prepared,
+                embeddings=embeddings,
+                tokens=tokens,
                 num_utts_per_parquet=num_utts_per_parquet,
                 **settings,
-                **work,
+                **many,
             )
-            stage(shards, "parquet")
+            shards = stage("parquet", write)
 
-        lists = components.merge(parquets=dsl.Collected(shards.outputs["manifest"]), **settings, **subsets, **place)
-        trained = training(
-            lists=stage(lists, "merge").outputs["manifest"],
+        lists = stage("merge", components.merge(parquets=dsl.Collected(shards), **settings, **subsets, **place))
+        train = training(
+            lists=lists,
             pretrained_dir=pretrained_dir,
             model=model,
             train_engine=train_engine,
@@ -134,13 +131,8 @@ def cosyvoice(
             **settings,
             **place,
         )
-        averaged = trained.set_display_name("training").output
-        exported = components.export(averaged=averaged, model=model, **settings, **span)
-        registered = components.register(
-            averaged=averaged,
-            exported=stage(exported, "export").outputs["manifest"],
-            registered_model=registered_model,
-            mlflow_uri=mlflow_uri,
-            **span,
-        )
-        stage(registered, "register")
+        averaged = train.set_display_name("training").output
+        exported = stage("export", components.export(averaged=averaged, model=model, **settings, **span))
+        models = {"averaged": averaged, "exported": exported}
+        registry = {"registered_model": registered_model, "mlflow_uri": mlflow_uri}
+        stage("register", components.register(**models, **registry, **span))

@@ -35,7 +35,7 @@ def training(
 ) -> dsl.Model:
     """Trains one model and averages its best checkpoints."""
     span = {"start_stage": start_stage, "stop_stage": stop_stage}
-    trained = components.train(
+    train = components.train(
         lists=lists,
         data_root=data_root,
         recipe=recipe,
@@ -57,9 +57,5 @@ def training(
         experiment=experiment,
         **span,
     )
-    stage(trained, "train")
-    averaged = components.average(
-        trained=trained.outputs["manifest"], model=model, average_num=average_num, val_best=val_best, **span
-    )
-    stage(averaged, "average")
-    return averaged.outputs["manifest"]
+    choice = {"model": model, "average_num": average_num, "val_best": val_best}
+    return stage("average", components.average(trained=stage("train", train), **choice, **span))
