@@ -25,7 +25,7 @@ class IstftParams:
 
 @dataclass(frozen=True)
 class HiFTConfig:
-    """The generator: mel frames to waveform. The defaults are those of CosyVoice 2; `cosyvoice1`, `cosyvoice3` give the others."""
+    """The generator, mel frames to waveform; `cosyvoice1()`, `cosyvoice2()`, `cosyvoice3()` are the released ones."""
 
     in_channels: int = 80
     """Mel bins."""
@@ -34,7 +34,7 @@ class HiFTConfig:
     nb_harmonics: int = 8
     """Sines above the fundamental in the excitation."""
     sampling_rate: int = 24000
-    """Hz. 22050 (CosyVoice 1) integrates the phase of the excitation at each sample, any other rate at each mel frame."""
+    """Hz. At 22050 (CosyVoice 1) the phase of the excitation is summed by sample, at any other rate by mel frame."""
     nsf_alpha: float = 0.1
     """Amplitude of each sine; a third of it is the deviation of the noise where there is no voice."""
     nsf_sigma: float = 0.003
@@ -92,7 +92,7 @@ class HiFTConfig:
 
     @property
     def excitation_phase(self) -> Literal["sample", "frame", "frame_constant"]:
-        """Where the phase of the sines is integrated: at each sample, at each frame and then interpolated, or held."""
+        """How the phase of the sines is summed: by sample, by frame and interpolated, or by frame and held."""
         if self.sampling_rate == SAMPLE_PHASE_RATE:
             return "sample"
         return "frame_constant" if self.causal else "frame"

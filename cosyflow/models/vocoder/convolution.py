@@ -1,4 +1,4 @@
-"""One-dimensional convolutions of the vocoder and their weight normalisation (Salimans and Kingma, arXiv 1602.07868)."""
+"""One-dimensional convolutions of the vocoder and their weight normalisation (arXiv 1602.07868)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ AnyConvolution = TypeVar("AnyConvolution", bound=nn.Module)
 class PaddedConv1d(nn.Conv1d):
     """A convolution that adds `left` and `right` zero frames to its input.
 
-    With `right=0` it is causal; with `left=0` it looks `right` frames ahead, and `final=False` says that the last `right`
-    frames of the input are that look-ahead, so the output is `right` frames shorter than the input.
+    With `right=0` it is causal; with `left=0` it looks `right` frames ahead. `final=False` says that the last `right`
+    frames of the input are that look-ahead, so that the output is `right` frames shorter than the input.
     """
 
     def __init__(
@@ -60,9 +60,7 @@ def same_length_conv(
     """A weight-normalised convolution with as many output frames as input frames."""
     reach = (kernel_size - 1) * dilation
     left, right = (reach, 0) if causal else (reach // 2, reach - reach // 2)
-    return weight_norm(
-        PaddedConv1d(in_channels, out_channels, kernel_size, left=left, right=right, dilation=dilation)
-    )
+    return weight_norm(PaddedConv1d(in_channels, out_channels, kernel_size, left=left, right=right, dilation=dilation))
 
 
 def weight_norm(module: AnyConvolution) -> AnyConvolution:

@@ -1,4 +1,4 @@
-"""Discriminators of waveforms: by period (HiFi-GAN, arXiv 2010.05646) and by spectrogram resolution (UnivNet, arXiv 2106.07889)."""
+"""Discriminators by period (HiFi-GAN, arXiv 2010.05646) and by spectrogram resolution (UnivNet, arXiv 2106.07889)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Judgement(NamedTuple):
     """What one discriminator says of B waveforms."""
 
     score: torch.Tensor
-    """[B, N]: 1 for real speech, 0 for generated."""
+    """float32 [B, N]: 1 for real speech, 0 for generated."""
     features: list[torch.Tensor]
     """The output of each layer, the last being the score before it is flattened."""
 
@@ -38,7 +38,7 @@ class WeightNormConv2d(nn.Module):
         self.weight_v = plain.weight
         self.stride = (stride, 1)
         self.padding = (kernel_size // 2, 0)
-        self.register_load_state_dict_pre_hook(_accept_parametrised_names)
+        self._register_load_state_dict_pre_hook(_accept_parametrised_names)  # type: ignore[no-untyped-call]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, in, T, period] -> [B, out, T / stride, period]
         weight = torch._weight_norm(self.weight_v, self.weight_g, 0)
@@ -63,8 +63,8 @@ class PeriodDiscriminator(nn.Module):
         hidden = waveform.unsqueeze(1)
         if missing:
             hidden = F.pad(hidden, (0, missing), mode="reflect")
-        hidden = hidden.unflatten(2, (-1, self.period))  # [B, 1, T / period, period]
-        return _judge(hidden, self.convs, self.conv_post)
+        folded = hidden.view(len(waveform), 1, -1, self.period)  # [B, 1, T / period, period]
+        return _judge(folded, self.convs, self.conv_post)
 
 
 class SpectrogramDiscriminator(nn.Module):
@@ -97,7 +97,8 @@ class SpectrogramDiscriminator(nn.Module):
             window=self.window,
             return_complex=True,
         )
-        return _judge(spectrum.abs().transpose(1, 2).unsqueeze(1), self.discriminators, self.out)  # [B, 1, frames, bins]
+        magnitude = spectrum.abs().transpose(1, 2).unsqueeze(1)  # [B, 1, frames, bins]
+        return _judge(magnitude, self.discriminators, self.out)
 
 
 class MultiPeriodDiscriminator(nn.Module):
@@ -140,10 +141,10 @@ def _judge(hidden: torch.Tensor, layers: nn.ModuleList, last: nn.Module) -> Judg
         hidden = F.leaky_relu(layer(hidden), SLOPE)
         features.append(hidden)
     score = last(hidden)
-    return Judgement(score.flatten(1), [*features, score])
+    return Judgement(score.flatten(1).float(), [*features, score])
 
 
-def _accept_parametrised_names(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def _accept_parametrised_names(state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     for ours, other in (("weight_g", "original0"), ("weight_v", "original1")):
         parametrised = f"{prefix}parametrizations.weight.{other}"
         if parametrised in state_dict:

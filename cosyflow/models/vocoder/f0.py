@@ -31,8 +31,14 @@ class F0Predictor(nn.Module):
         self.classifier = nn.Linear(channels, 1)
 
     def forward(self, mel: torch.Tensor, final: bool = True) -> torch.Tensor:
-        """mel [B, bins, F] -> f0 [B, F] in Hz; with `final=False` the last `look_ahead` frames only serve as context."""
-        hidden = self.condnet[0](mel, final)
-        for layer in self.condnet[1:]:
-            hidden = layer(hidden)
-        return self.classifier(hidden.transpose(1, 2)).squeeze(-1).abs()
+        """mel [B, bins, F] -> f0 [B, F] in Hz; with `final=False` the last `look_ahead` frames are only context.
+
+        Autocast does not apply: bfloat16 would round f0 to 1 Hz.
+        """
+        first, *others = self.condnet
+        with torch.autocast(mel.device.type, enabled=False):
+            hidden = first(mel, final)
+            for layer in others:
+                hidden = layer(hidden)
+            f0: torch.Tensor = self.classifier(hidden.transpose(1, 2)).squeeze(-1).abs()
+        return f0

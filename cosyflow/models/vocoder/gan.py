@@ -1,16 +1,20 @@
 """The two turns of adversarial vocoder training, on speech that the generator made once.
 
 A step is
+
     generated = generator(mel)
-    discriminator_turn(discriminator, real, generated.waveform, loss_config).total.backward()   # then the discriminator steps
-    generator_turn(discriminator, real, generated, f0, loss_config).total.backward()            # then the generator steps
-Where gradients are averaged over processes, the discriminator's turn takes the wrapped discriminator, which it calls once, and the
-generator's turn the bare one, whose weights get no gradient there.
+    discriminator_turn(discriminator, real, generated.waveform, config).total.backward()
+    ...                                                  # the discriminator's optimizer steps
+    generator_turn(discriminator, real, generated, f0, config).total.backward()
+    ...                                                  # the generator's optimizer steps
+
+Where gradients are averaged over processes, the discriminator's turn takes the wrapped discriminator, which it calls
+once, and the generator's turn the bare one, whose weights get no gradient there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -31,7 +35,7 @@ from cosyflow.models.vocoder.losses import (
 
 
 class HiFiGan(nn.Module):
-    """Generator and discriminator together, for the keys of a training checkpoint: `generator.*` and `discriminator.*`."""
+    """Generator and discriminator with the keys of a training checkpoint: `generator.*` and `discriminator.*`."""
 
     def __init__(self, config: HiFiGanConfig) -> None:
         super().__init__()
@@ -65,9 +69,16 @@ def discriminator_turn(
     """real, generated [B, T]; no gradient reaches the generator. Both are judged in one call of `discriminator`."""
     _require_same_shape("samples", real, generated)
     judgements: list[Judgement] = discriminator(torch.cat([real, generated.detach()]))
-    of_real, of_generated = zip(*(judgement.score.chunk(2) for judgement in judgements), strict=True)
-    adversarial = discriminator_least_squares(of_real, of_generated)
-    relativistic = truncated_pointwise_relativistic(of_real, of_generated, config.tpr_loss_tau)
+    real_scores, generated_scores = zip(*(judgement.score.chunk(2) for judgement in judgements), strict=True)
+    return discriminator_loss(real_scores, generated_scores, config)
+
+
+def discriminator_loss(
+    real: Sequence[torch.Tensor], generated: Sequence[torch.Tensor], config: GanLossConfig
+) -> DiscriminatorLoss:
+    """The discriminator's loss from its scores; see `discriminator_turn`."""
+    adversarial = discriminator_least_squares(real, generated)
+    relativistic = truncated_pointwise_relativistic(real, generated, config.tpr_loss_tau)
     return DiscriminatorLoss(adversarial + config.tpr_loss_weight * relativistic, adversarial, relativistic)
 
 
@@ -84,8 +95,8 @@ def generator_turn(
 
 
 def generator_loss(
-    of_real: list[Judgement],
-    of_generated: list[Judgement],
+    of_real: Sequence[Judgement],
+    of_generated: Sequence[Judgement],
     real: torch.Tensor,
     generated: GeneratedSpeech,
     f0: torch.Tensor,

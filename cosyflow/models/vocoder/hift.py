@@ -64,9 +64,7 @@ class ResidualBlock(nn.Module):
             same_length_conv(channels, channels, kernel_size, dilation=dilation, causal=causal)
             for dilation in dilations
         )
-        self.convs2 = nn.ModuleList(
-            same_length_conv(channels, channels, kernel_size, causal=causal) for _ in dilations
-        )
+        self.convs2 = nn.ModuleList(same_length_conv(channels, channels, kernel_size, causal=causal) for _ in dilations)
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
@@ -97,7 +95,9 @@ class HiFTGenerator(nn.Module):
             )
         )
         self.source_downs = nn.ModuleList(
-            _source_downsampling(bins, channels[stage + 1], math.prod(config.upsample_rates[stage + 1 :]), config.causal)
+            _source_downsampling(
+                bins, channels[stage + 1], math.prod(config.upsample_rates[stage + 1 :]), config.causal
+            )
             for stage in range(len(config.upsample_rates))
         )
         self.source_resblocks = nn.ModuleList(
@@ -135,16 +135,17 @@ class HiFTGenerator(nn.Module):
         noise: SourceNoise | None = None,
         rng: torch.Generator | None = None,
     ) -> VocodedSpeech:
-        """mel [B, bins, F], everything received so far from the start of an utterance or of a chunk.
+        """mel [B, bins, F] -> waveform and excitation; `noise` is drawn from `rng` when it is not given.
 
-        A causal generator gives the samples of a prefix exactly as it gives them for the whole: `final=False` says that the
-        last `frames_held_back` frames are look-ahead. Its noise is constant unless `noise` or `rng` is given. For another,
-        `source_cache` [B, 1, samples] replaces the start of the excitation, so that two chunks join without a click.
+        A causal generator gives the samples of a prefix of an utterance exactly as it gives them for the whole:
+        `final=False` says that the last `frames_held_back` frames are look-ahead. It draws no noise without `rng`, its
+        noise is then constant. For another generator, `source_cache` [B, 1, samples] replaces the start of the
+        excitation, so that two chunks join without a click.
         """
         if not final and not self.config.causal:
             raise ValueError("final=False: only a causal generator can vocode a part of an utterance")
         if not final and mel.shape[2] <= self.frames_held_back:
-            raise ValueError(f"{mel.shape[2]} mel frames: a part of an utterance needs more than {self.frames_held_back}")
+            raise ValueError(f"{mel.shape[2]} mel frames: a part needs more than {self.frames_held_back}")
         f0 = self._precise_f0(mel, final) if self.config.causal else self.f0_predictor(mel)
         frames = f0.shape[1]
         if noise is None and rng is None and self.config.causal:
@@ -170,8 +171,8 @@ class HiFTGenerator(nn.Module):
     def filter(self, mel: torch.Tensor, source: torch.Tensor, final: bool = True) -> torch.Tensor:
         """mel [B, bins, F], excitation [B, 1, F * samples_per_frame] -> waveform [B, F * samples_per_frame].
 
-        With `final=False` the last `conv_pre_look_right` frames are look-ahead, and the frame before them is dropped too,
-        because the inverse transform of its last samples needs the next frame.
+        With `final=False` the last `conv_pre_look_right` frames are look-ahead, and the frame before them is dropped
+        too: the inverse transform of its last samples needs the next frame.
         """
         spectrum = self._source_spectrum(source)
         if not final:

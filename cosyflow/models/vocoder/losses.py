@@ -1,4 +1,4 @@
-"""Losses of adversarial vocoder training. Each takes what the discriminators said, in the same order for real and generated."""
+"""Losses of adversarial vocoder training, from what the discriminators said of real and of generated speech."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def discriminator_least_squares(real: Sequence[torch.Tensor], generated: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Scores of real speech should be 1, of generated speech 0 (Mao et al., arXiv 1611.04076); summed over discriminators."""
+    """Scores of real speech should be 1, of generated speech 0 (arXiv 1611.04076); summed over discriminators."""
     return _total(
         (1 - of_real).square().mean() + of_generated.square().mean()
         for of_real, of_generated in zip(real, generated, strict=True)
@@ -24,7 +24,7 @@ def generator_least_squares(generated: Sequence[torch.Tensor]) -> torch.Tensor:
 def feature_matching(
     real: Sequence[Sequence[torch.Tensor]], generated: Sequence[Sequence[torch.Tensor]]
 ) -> torch.Tensor:
-    """Twice the mean distance of each layer's output, summed over layers and discriminators (arXiv 2010.05646, equation 9)."""
+    """Twice the mean distance of the layers' outputs, summed over layers and discriminators (arXiv 2010.05646)."""
     return 2 * _total(
         F.l1_loss(of_generated, of_real)
         for real_layers, generated_layers in zip(real, generated, strict=True)
@@ -37,16 +37,15 @@ def truncated_pointwise_relativistic(
 ) -> torch.Tensor:
     """Punishes pairs whose margin is below the median margin, by at most `tau` a discriminator (arXiv 2103.14245).
 
-    The discriminator's turn passes scores of real speech as `better`, the generator's turn those of generated speech. Where no
-    margin is below the median, as when all are equal, the loss is 0.
+    The discriminator's turn passes scores of real speech as `better`, the generator's turn those of generated speech.
+    Where no margin is below the median, as when all are equal, the loss is 0.
     """
     losses = []
     for high, low in zip(better, worse, strict=True):
         margin = high - low
-        median = margin.median()
-        below = high < low + median
-        squares = torch.where(below, (margin - median).square(), 0.0)
-        losses.append((squares.sum() / below.sum().clamp(min=1)).clamp(max=tau))
+        distance = (margin.median() - margin).clamp(min=0)  # of those below the median; 0 for the others
+        below = (distance > 0).sum().clamp(min=1)
+        losses.append((distance.square().sum() / below).clamp(max=tau))
     return _total(losses)
 
 

@@ -1,7 +1,7 @@
 """The harmonic-plus-noise excitation of a neural source-filter vocoder (Wang et al., arXiv 1904.12088).
 
-Each harmonic is a sine whose phase is the sum of its frequency over time. The sum is taken in float64 at mel frames, where it is
-short; whole cycles are dropped before anything is computed at samples, so that the phase of long speech stays exact in float32.
+Each harmonic is a sine whose phase is the sum of its frequency over time. f0 is constant within a mel frame, so the sum
+is taken over frames, in float64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SourceNoise:
     additive: torch.Tensor
     """[B, samples, harmonics], standard normal."""
     initial_phase: torch.Tensor | None = None
-    """[B, harmonics] in cycles, uniform in [-0.5, 0.5), 0 for the fundamental; only where the phase is summed by sample."""
+    """[B, harmonics] in cycles, uniform in [-0.5, 0.5), 0 for the fundamental; where the phase is summed by sample."""
 
 
 class FixedNoise:
@@ -109,13 +109,14 @@ class HarmonicSource(nn.Module):
         return 2 * math.pi * cycles
 
     def _phase_by_frame(self, f0: torch.Tensor, hold: bool) -> torch.Tensor:
-        """Phase [B, T, harmonics] in radians, summed over frames; held within a frame, or linear between their centres."""
+        """Phase [B, T, harmonics] in radians, summed over frames; held within a frame, or linear between centres."""
         cycles_per_sample = torch.remainder(f0.unsqueeze(-1) * self._harmonic_numbers(f0) / self.sampling_rate, 1)
         # The sum is taken in float64 so that the phase of a prefix does not depend on what follows it.
         at_centre = cycles_per_sample.cumsum(1, dtype=torch.float64).float() * 2 * math.pi * self.samples_per_frame
         if hold:
             return at_centre.repeat_interleave(self.samples_per_frame, dim=1)
-        return F.interpolate(at_centre.transpose(1, 2), scale_factor=self.samples_per_frame, mode="linear").transpose(1, 2)
+        by_harmonic = at_centre.transpose(1, 2)
+        return F.interpolate(by_harmonic, scale_factor=self.samples_per_frame, mode="linear").transpose(1, 2)
 
     def _harmonic_numbers(self, like: torch.Tensor) -> torch.Tensor:
         return torch.arange(1, self.harmonics + 1, dtype=torch.float32, device=like.device)
