@@ -188,6 +188,7 @@ def _result(ending: Ending, telemetry: Telemetry, ranks: Ranks) -> dict[str, Any
     position = ending.position
     first, last = (position.epochs[0], position.epochs[-1]) if position.epochs else ({}, {})
     return {
+        "checkpoint": position.tag,
         "updates": position.update,
         "epochs": len(position.epochs),
         "world_size": ranks.world_size,

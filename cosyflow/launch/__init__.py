@@ -1,0 +1,1 @@
+"""Runs a training command and tells the truth about how it ended."""

@@ -1,0 +1,158 @@
+"""A training command on this machine: torchrun starts its processes, and their first error becomes ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from cosyflow.errors import CosyFlowError
+
+TAIL_LINES = 20
+USER_ERROR = "CosyFlowError: "
+"""How torch's error file begins a message of ours."""
+
+
+@dataclass(frozen=True)
+class RankError:
+    """What the process that failed first left behind."""
+
+    rank: int
+    message: str
+    timestamp: float
+
+
+def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: Path) -> None:
+    """Runs `python -m MODULE ARGUMENTS` in several processes that find each other, and waits for their end.
+
+    What they print goes to our standard output, and all of it with torchrun's own messages to the log.
+
+    Args:
+        module: what every process runs.
+        arguments: its command line.
+        num_processes: how many.
+        log: file for the whole output; an existing one is added to.
+
+    Raises:
+        CosyFlowError: a process failed, or the run was asked to stop (SIGTERM) and did so.
+    """
+    if num_processes < 1:
+        raise CosyFlowError(f"--gpus_per_node {num_processes}: at least one process is needed")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="cosyflow-train-") as errors, log.open("a", encoding="utf-8") as log_file:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+        command += [f"--log-dir={errors}", "-m", module, *arguments]
+        process = subprocess.Popen(
+            command,
+            env=_environment(num_processes),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+        with _forwarding_sigterm(process) as stopped:
+            tail = _stream(process, log_file)
+            status = _wait(process)
+        if status == 0:
+            return
+        if stopped.is_set():
+            raise CosyFlowError("stopped on request after saving a checkpoint; the same command goes on from it")
+        raise CosyFlowError(_explain(status, _first_error(Path(errors)), tail, log))
+
+
+def _environment(num_processes: int) -> dict[str, str]:
+    """Ours, with the cores shared out: PyTorch would take all of them in every process."""
+    environment = {"PYTHONUNBUFFERED": "1", **os.environ}
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    return environment
+
+
+@contextmanager
+def _forwarding_sigterm(process: subprocess.Popen[str]) -> Iterator[threading.Event]:
+    """Hands SIGTERM on to the processes, which then save and end; the event tells whether there was one."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
+        yield stopped
+        return
+
+    def forward(number: int, frame: object) -> None:
+        stopped.set()
+        process.send_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stream(process: subprocess.Popen[str], log_file: IO[str]) -> deque[str]:
+    """Copies the output until it ends; returns its last lines."""
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    lock = threading.Lock()
+
+    def copy(source: IO[str], shown: bool) -> None:
+        for line in source:
+            with lock:
+                tail.append(line.rstrip("\n"))
+                log_file.write(line)
+                log_file.flush()
+            if shown:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+
+    assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
+    messages = threading.Thread(target=copy, args=(process.stderr, False), daemon=True)
+    messages.start()
+    try:
+        copy(process.stdout, True)
+    except KeyboardInterrupt:
+        copy(process.stdout, True)  # the processes got the interrupt from the terminal too, and save before they end
+        raise
+    finally:
+        messages.join()
+    return tail
+
+
+def _wait(process: subprocess.Popen[str]) -> int:
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
+def _first_error(directory: Path) -> RankError | None:
+    """The earliest of the errors that the processes left."""
+    errors = []
+    for path in directory.rglob("error.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))["message"]
+        if isinstance(content, dict):
+            details = content.get("extraInfo", {})
+            errors.append(RankError(int(path.parent.name), content["message"], float(details.get("timestamp", 0))))
+        else:
+            errors.append(RankError(int(path.parent.name), str(content), 0.0))
+    return min(errors, key=lambda error: error.timestamp, default=None)
+
+
+def _explain(status: int, error: RankError | None, tail: Sequence[str], log: Path) -> str:
+    if error is not None and error.message.startswith(USER_ERROR):
+        return error.message.removeprefix(USER_ERROR)
+    for line in tail:
+        sys.stdout.write(f"| {line}\n")
+    if error is not None:
+        return f"training failed on rank {error.rank}: {error.message}; its whole output is in {log}"
+    return (
+        f"training ended with status {status} and no process could say why (killed from outside, or out of memory?);"
+        f" the whole output is in {log}"
+    )
