@@ -113,7 +113,7 @@ def _read_table(directory: str, file: str, may_be_empty: bool = False) -> dict[s
 
 def _format_table(directory: str, file: str, table: Mapping[str, str]) -> str:
     for name, value in table.items():
-        if not name or _SEPARATOR.search(name) or "\n" in name + value or "\r" in name + value:
+        if not name or re.search(r"[ \t\r\n]", name) or re.search(r"[\r\n]", value) or value != value.strip(" \t"):
             raise CosyFlowError(
                 f"{storage.join(directory, file)}: {name!r} with value {value!r} does not fit into one line"
             )
@@ -137,7 +137,7 @@ def _refuse_commands(directory: str, wavs: Mapping[str, str]) -> None:
     for utt, wav in wavs.items():
         if wav.endswith("|"):
             raise CosyFlowError(
-                f"{storage.join(directory, WAV_SCP)}: {utt} is the output of a command; write audio files and name those"
+                f"{storage.join(directory, WAV_SCP)}: {utt} is the output of a command; write its audio to files"
             )
 
 

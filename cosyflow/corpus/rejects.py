@@ -9,6 +9,7 @@ from cosyflow.errors import CosyFlowError
 
 REJECTS = "rejects.tsv"
 HEADER = "utt\treason"
+DEFAULT_MAX_REJECT_SHARE = 0.01
 
 
 class RejectTable:
@@ -30,7 +31,7 @@ class RejectTable:
         return iter(self._reasons.items())
 
     def check(self, total: int, max_reject_share: float) -> None:
-        """Raises CosyFlowError when more than `max_reject_share` (0 to 1) of `total` utterances are rejected, or all."""
+        """Raises CosyFlowError when more than `max_reject_share` (0 to 1) of `total` are rejected, or all."""
         if not 0 <= max_reject_share <= 1:
             raise CosyFlowError(f"max_reject_share must lie between 0 and 1, not {max_reject_share}")
         if not self._reasons:
