@@ -21,7 +21,7 @@ def cosyvoice(
     start_stage: int = -1,
     stop_stage: int = 7,
     instruct: str = "",
-    max_reject_share: float = 0.1,
+    max_reject_share: float = 0.05,
     num_processes: int = 10,
     num_utts_per_parquet: int = 1000,
     model: str = "llm",
@@ -84,9 +84,10 @@ def cosyvoice(
     place = {"data_root": data_root, **span}
     subsets = {"train_subsets": train_subsets, "dev_subsets": dev_subsets}
 
-    ending = components.report(data_root=data_root, **settings, **subsets, test_subsets=test_subsets, model=model)
+    chosen = {**settings, **subsets, "test_subsets": test_subsets}
+    ending = components.report(data_root=data_root, **chosen, model=model)
     with dsl.ExitHandler(ending.set_display_name("report").set_caching_options(False), name="run"):
-        plan = components.plan(**settings, **subsets, test_subsets=test_subsets, **span)
+        plan = components.plan(pretrained_dir=pretrained_dir, **chosen, **span)
         plan.set_display_name("plan").set_caching_options(False)
 
         with dsl.ParallelFor(items=plan.output, name="subsets") as subset:

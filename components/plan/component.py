@@ -11,10 +11,13 @@ def plan(
     train_subsets: list[str],
     dev_subsets: list[str],
     test_subsets: list[str],
+    pretrained_dir: str,
     start_stage: int,
     stop_stage: int,
 ) -> list[str]:
-    """Checks recipe, stages and subsets before anything is downloaded. Returns all subsets."""
+    """Checks recipe, stages, subsets and pretrained models before anything is downloaded. Returns all subsets."""
     from cosyflow.stages import plan
 
-    return plan.run(recipe, overrides, train_subsets, dev_subsets, test_subsets, start_stage, stop_stage)
+    return plan.run(
+        recipe, overrides, train_subsets, dev_subsets, test_subsets, pretrained_dir, start_stage, stop_stage
+    )

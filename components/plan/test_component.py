@@ -10,12 +10,18 @@ from kfp import local
 from components import plan
 from cosyflow.errors import CosyFlowError
 
-NOTHING_CHOSEN: dict[str, list[str]] = {"overrides": [], "train_subsets": [], "dev_subsets": [], "test_subsets": []}
-EVERYTHING = {"start_stage": -1, "stop_stage": 7}
+NOTHING_CHOSEN: dict[str, object] = {
+    "overrides": [],
+    "train_subsets": [],
+    "dev_subsets": [],
+    "test_subsets": [],
+    "pretrained_dir": "",
+}
+DATA_ONLY = {"start_stage": -1, "stop_stage": 0}
 
 
 def test_the_subsets_are_the_recipes() -> None:
-    subsets = plan.python_func(recipe="cosyvoice2", **NOTHING_CHOSEN, **EVERYTHING)
+    subsets = plan.python_func(recipe="cosyvoice2", **NOTHING_CHOSEN, **DATA_ONLY)
     assert subsets == [
         "train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "dev-other", "test-clean", "test-other",
     ]  # fmt: skip
@@ -23,7 +29,7 @@ def test_the_subsets_are_the_recipes() -> None:
 
 def test_chosen_subsets_come_first_and_none_means_no_tests() -> None:
     chosen = {**NOTHING_CHOSEN, "train_subsets": ["a", "b"], "dev_subsets": ["c"], "test_subsets": ["none"]}
-    assert plan.python_func(recipe="cosyvoice2", **chosen, **EVERYTHING) == ["a", "b", "c"]
+    assert plan.python_func(recipe="cosyvoice2", **chosen, **DATA_ONLY) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -36,14 +42,16 @@ def test_chosen_subsets_come_first_and_none_means_no_tests() -> None:
         ({"start_stage": 3, "stop_stage": 2}, "stages 3 to 2"),
         ({"stop_stage": 8}, "stages -1 to 8: give a range within -1"),
         ({"overrides": ["train_conf.max_epoch=0"]}, "max_epoch"),
+        ({"stop_stage": 1, "pretrained_dir": "models"}, r"models/campplus.onnx: no such file; copy campplus.onnx"),
+        ({"start_stage": 2, "stop_stage": 2, "pretrained_dir": "models"}, r"models/speech_tokenizer_v2.onnx: no such"),
     ],
 )
 def test_refuses(changed: dict[str, object], message: str) -> None:
     with pytest.raises(CosyFlowError, match=message):
-        plan.python_func(**{"recipe": "cosyvoice2", **NOTHING_CHOSEN, **EVERYTHING, **changed})
+        plan.python_func(**{"recipe": "cosyvoice2", **NOTHING_CHOSEN, **DATA_ONLY, **changed})
 
 
 def test_runs_under_the_local_runner(tmp_path: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
     chosen = {**NOTHING_CHOSEN, "train_subsets": ["a"], "dev_subsets": ["b"], "test_subsets": ["none"]}
-    assert plan(recipe="cosyvoice2", **chosen, **EVERYTHING).output == ["a", "b"]
+    assert plan(recipe="cosyvoice2", **chosen, **DATA_ONLY).output == ["a", "b"]

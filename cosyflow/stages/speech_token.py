@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cosyflow import storage
+from cosyflow.pretrained import SPEECH_TOKENIZERS, is_stand_in, locate
 from cosyflow.stage import Manifest, StageResult, run_stage
 from cosyflow.stages.recipe import load_recipe
 
@@ -21,18 +23,15 @@ def run(
 ) -> Manifest:
     """Writes utt2speech_token.pt with the speech tokenizer of the recipe's version."""
     version = load_recipe(recipe, overrides).version
-    model = ""
-    if active:
-        from cosyflow.pretrained import locate, speech_tokenizer_file
-
-        model = locate(pretrained_dir, speech_tokenizer_file(version))
+    model = locate(pretrained_dir, SPEECH_TOKENIZERS[version].file) if active else ""
 
     def work(output: str) -> StageResult:
         from cosyflow.extract.speech_token import extract_speech_tokens
 
-        return extract_speech_tokens(
+        made = extract_speech_tokens(
             prepared.uri, output, model, num_processes=num_processes, max_reject_share=max_reject_share
         )
+        return replace(made, stand_ins=is_stand_in(pretrained_dir))
 
     return run_stage(
         "speech-token",
