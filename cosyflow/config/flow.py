@@ -111,8 +111,8 @@ class UpsampleEncoderConfig:
     def __post_init__(self) -> None:
         if self.layers.input_size != self.layers.output_size:
             raise ValueError(
-                f"layers.input_size: {self.layers.input_size} is not output_size {self.layers.output_size}, but the layers"
-                " at the frame rate read what those at the token rate write"
+                f"layers.input_size: {self.layers.input_size} is not output_size {self.layers.output_size}, but the"
+                " layers at the frame rate read what those at the token rate write"
             )
         if self.layers.static_chunk_size < 1:
             raise ValueError("layers.static_chunk_size: 0 leaves nothing to stream by; give the tokens of a chunk")

@@ -1,0 +1,143 @@
+"""Relative positions, masks and packing against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyflow.config.transformer import EncoderConfig
+from cosyflow.models.layers.convolution import CausalConv1d, Lookahead, Upsample
+from cosyflow.models.layers.encoder import Encoder
+from cosyflow.models.layers.growing import GrowingSequence
+from cosyflow.models.layers.masks import attention_mask, valid_mask
+from cosyflow.models.layers.packing import Rows
+from cosyflow.models.layers.relative_attention import align_distances, distance_table
+
+CAUSAL = EncoderConfig(12, 16, attention_heads=2, linear_units=24, num_blocks=2, static_chunk_size=1)
+
+
+@given(queries=st.integers(1, 6), before=st.integers(0, 6), causal=st.booleans())
+def test_align_distances_finds_the_distance_of_each_pair(queries: int, before: int, causal: bool) -> None:
+    keys = before + queries
+    nearest = 0 if causal else 1 - queries
+    scores = torch.arange(keys - 1, nearest - 1, -1).expand(1, 1, queries, -1)  # each score is its own distance
+    aligned = align_distances(scores, keys)[0, 0]
+    for query in range(queries):
+        for key in range(before + query + 1 if causal else keys):
+            assert aligned[query, key] == before + query - key
+
+
+def test_distance_table_has_no_longest_distance() -> None:
+    """D23: the official table ends at 5000 positions."""
+    table = distance_table(7000, 6999, 4, torch.zeros(1))
+    wanted = [math.sin(7000), math.cos(7000), math.sin(70), math.cos(70)]
+    torch.testing.assert_close(table[0], torch.tensor(wanted), rtol=0, atol=1e-3)
+
+
+def test_a_sequence_beyond_5000_positions() -> None:
+    """D23"""
+    small = EncoderConfig(4, 4, attention_heads=1, linear_units=4, num_blocks=1, static_chunk_size=1)
+    encoder = Encoder(small).eval()
+    x = torch.randn(5003, 4)
+    with torch.no_grad():
+        encoded = encoder.forward_packed(x, Rows.of(torch.zeros(5003).long(), torch.arange(5003), [5003]))
+        first = encoder.forward_packed(x[:10], Rows.of(torch.zeros(10).long(), torch.arange(10), [10]))
+    torch.testing.assert_close(encoded[:10], first)
+    assert encoded.isfinite().all()
+
+
+def test_attention_mask_by_chunks() -> None:
+    valid = valid_mask(torch.tensor([5, 2]), 5)
+    seen = attention_mask(valid, 2)[:, 0]
+    whole = [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert seen[0].int().tolist() == whole
+    assert seen[1].int().tolist() == [[1, 1, 0, 0, 0]] * 5
+    assert attention_mask(valid, 0)[1, 0].int().tolist() == [[1, 1, 0, 0, 0]]
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5), padding=st.integers(0, 7))
+def test_pack_undoes_unpack(lengths: list[int], padding: int) -> None:
+    sequence = torch.repeat_interleave(torch.arange(len(lengths) + 1), torch.tensor([*lengths, padding]))
+    position = torch.cat([torch.arange(length) for length in (*lengths, padding)])
+    flat = torch.randn(len(sequence), 3)
+    rows = Rows.of(sequence, position, lengths)
+    table = rows.unpack(flat)
+    for row, part in enumerate(flat[: sum(lengths)].split(lengths)):
+        torch.testing.assert_close(table[row, : len(part)], part)
+        assert not table[row, len(part) :].any()
+    torch.testing.assert_close(rows.pack(table)[: sum(lengths)], flat[: sum(lengths)])
+
+
+@settings(deadline=None, max_examples=10)
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=4))
+def test_packed_equals_padded(lengths: list[int]) -> None:
+    encoder = Encoder(CAUSAL).eval()
+    padded = torch.randn(len(lengths), max(lengths), 12)
+    expected = encoder(padded, valid_mask(torch.tensor(lengths), max(lengths)))
+    sequence = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    position = torch.cat([torch.arange(length) for length in lengths])
+    flat = encoder.forward_packed(padded[sequence, position], Rows.of(sequence, position, lengths))
+    torch.testing.assert_close(flat, expected[sequence, position], rtol=1e-4, atol=1e-5)
+
+
+def test_growing_sequence_equals_the_whole() -> None:
+    """300 positions are more than it first has room for."""
+    encoder = Encoder(CAUSAL).eval()
+    x = torch.randn(1, 300, 12)
+    sequence = GrowingSequence(encoder)
+    with torch.no_grad():
+        parts = [sequence.append(part) for part in x.split([7, 1, 1, 200, 1, 90], dim=1)]
+        whole = encoder(x, torch.ones(1, 300, dtype=torch.bool))
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_packing_needs_a_causal_encoder() -> None:
+    whole = EncoderConfig(12, 16, attention_heads=2, linear_units=24, num_blocks=1)
+    with pytest.raises(ValueError, match="causal"):
+        Encoder(whole).forward_packed(torch.randn(3, 12), Rows(torch.arange(3), 1, 3))
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 5])
+def test_encoder_can_be_scripted(chunk_size: int) -> None:
+    config = EncoderConfig(12, 16, attention_heads=2, linear_units=24, num_blocks=2, static_chunk_size=chunk_size)
+    encoder = Encoder(config).eval()
+    scripted = torch.jit.freeze(torch.jit.script(encoder))
+    for length in (3, 17):
+        x, valid = torch.randn(2, length, 12), valid_mask(torch.tensor([length, 2]), length)
+        torch.testing.assert_close(scripted(x, valid), encoder(x, valid))
+
+
+def dependencies(module: torch.nn.Module, x: torch.Tensor, output: int) -> list[int]:
+    """The positions of x [1, T, C] that `module(x)[:, output]` depends on."""
+    x = x.clone().requires_grad_()
+    module(x)[:, output].sum().backward()
+    return x.grad.abs().sum(dim=(0, 2)).nonzero().flatten().tolist()
+
+
+def test_what_the_convolutions_see() -> None:
+    class Causal(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = CausalConv1d(4, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.convolution(x.transpose(1, 2)).transpose(1, 2)
+
+    x = torch.randn(1, 12, 4)
+    assert dependencies(Causal(), x, 5) == [3, 4, 5]
+    assert dependencies(Lookahead(4, 64, 3), x, 5) == [3, 4, 5, 6, 7, 8]
+    assert dependencies(Upsample(4, 2), x, 10) == [3, 4, 5]
+    assert Upsample(4, 2)(x).shape == (1, 24, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"output_size": 30}, "output_size"), ({"num_blocks": 0}, "num_blocks"), ({"dropout_rate": 1.0}, "dropout_rate")],
+)
+def test_impossible_settings_are_named(change: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named}: "):
+        EncoderConfig(**change)
