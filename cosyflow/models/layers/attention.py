@@ -28,7 +28,7 @@ def repeat_heads(tensor: Tensor, times: int) -> Tensor:
     return tensor.unsqueeze(2).expand(T, G, times, D).reshape(T, G * times, D)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedAttention:
     """Each position sees itself and what comes before it in its own sequence.
 

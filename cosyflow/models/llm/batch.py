@@ -16,7 +16,7 @@ TEXT, SPEECH, SPECIAL, SPEAKER, PADDING = range(5)
 """The tables that a position's embedding comes from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """One utterance of token ids."""
 
@@ -47,7 +47,7 @@ def _map_tensors(packed: _Packed, function: Callable[[torch.Tensor], torch.Tenso
     return replace(packed, **changes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedText:
     """The text of a batch alone, U tokens end to end, for models with a text encoder (CosyVoice 1).
 
@@ -68,7 +68,7 @@ class PackedText:
     """Length of each text, on the host, without padding."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedBatch:
     """N sequences end to end in T positions; a DPO batch holds the N/2 chosen ones first, then the rejected ones.
 

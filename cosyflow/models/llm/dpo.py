@@ -12,7 +12,7 @@ from cosyflow.models.llm.batch import IGNORE, PackedBatch
 from cosyflow.models.llm.loss import sum_by_sequence
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DPOOutput:
     """The loss of P pairs and what tells whether it works."""
 

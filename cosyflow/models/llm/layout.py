@@ -20,7 +20,7 @@ from cosyflow.config.llm import LMConfig, SequenceLayout
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.llm.batch import IGNORE, PADDING, SPEAKER, SPECIAL, SPEECH, TEXT, Example, PackedBatch, PackedText
 
-_FIXED_SHARES = 8
+_FIXED_SHARES = 4
 """With a budget, numbers that vary are rounded up to a multiple of the budget divided by this."""
 _FEWEST_SEQUENCES = 8
 _LEAST_LONGEST = 256

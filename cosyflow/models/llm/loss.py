@@ -16,7 +16,7 @@ CHUNK = 4096
 """Logits of so many positions exist at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LMOutput:
     """Sums over the targets of a batch; divide by the number of targets of all ranks."""
 

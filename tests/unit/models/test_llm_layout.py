@@ -86,7 +86,7 @@ def test_a_budget_fixes_the_shapes(batch_examples, budget):
     assert (batch.targets != IGNORE).sum() == batch.num_targets == (batch.target != IGNORE).sum()
     kept = batch.targets != IGNORE
     assert (batch.target[batch.target_positions[kept]] == batch.targets[kept]).all()
-    assert len(batch.targets) <= budget + 8
+    assert len(batch.targets) <= budget + 4
 
 
 @given(batch_examples=examples(with_rejected=True))
