@@ -7,7 +7,7 @@ pandas restores a table.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,14 +52,12 @@ class ShardNotes:
         num_samples: samples of each row's audio, per channel.
         sample_rate: Hz.
         speech_tokens: speech tokens of each row; None when the shard has no such column.
-        rejects: reason by utterance, for rows that should have been in this shard.
     """
 
     digest: str
     num_samples: list[int]
     sample_rate: list[int]
     speech_tokens: list[int] | None
-    rejects: dict[str, str]
 
     def to_json(self) -> str:
         return json.dumps({"version": NOTES_VERSION, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
@@ -78,7 +76,7 @@ def shard_name(number: int) -> str:
     return f"parquet_{number:09d}.tar"
 
 
-def write_shard(uri: str, columns: dict[str, Sequence[Any]], notes: ShardNotes) -> None:
+def write_shard(uri: str, columns: Mapping[str, Sequence[Any]], notes: ShardNotes) -> None:
     """Writes one shard atomically. `columns` has the values of each column; rows count from zero."""
     names = [name for name in COLUMN_TYPES if name in columns]
     num_rows = len(columns["utt"])

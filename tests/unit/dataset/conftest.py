@@ -49,14 +49,20 @@ def make_index() -> Callable[..., UtteranceIndex]:
     return make
 
 
-def wav_bytes(seconds: float, sample_rate: int = 16000) -> bytes:
-    stream = io.BytesIO()
-    soundfile.write(stream, np.zeros(int(seconds * sample_rate), np.float32), sample_rate, format="WAV")
-    return stream.getvalue()
+@pytest.fixture(scope="session")
+def wav_bytes() -> Callable[..., bytes]:
+    """The bytes of a WAV file of silence."""
+
+    def make(seconds: float, sample_rate: int = 16000) -> bytes:
+        stream = io.BytesIO()
+        soundfile.write(stream, np.zeros(int(seconds * sample_rate), np.float32), sample_rate, format="WAV")
+        return stream.getvalue()
+
+    return make
 
 
 @pytest.fixture
-def make_shards(tmp_path: Path) -> Callable[..., Path]:
+def make_shards(tmp_path: Path, wav_bytes: Callable[..., bytes]) -> Callable[..., Path]:
     """Writes shards of utterances `utt0`, `utt1`, ... of 1 s, and their `data.list`; returns the list's path.
 
     The speech of utterance n is n % 7 + 3 tokens [n, n + 1, ...]; of the embeddings number n is 2, the others 0.
@@ -80,7 +86,7 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
                 "reject_speech_token": [None if number % 2 else [number] for number in numbers],
             }
             columns = {name: values for name, values in columns.items() if name not in leave_out}
-            facts = ShardNotes("", [16000] * shard_size, [16000] * shard_size, [len(tokens) for tokens in speech], {})
+            facts = ShardNotes("", [16000] * shard_size, [16000] * shard_size, [len(tokens) for tokens in speech])
             path = tmp_path / shard_name(shard)
             write_shard(str(path), columns, facts)
             if not notes:

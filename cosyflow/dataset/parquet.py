@@ -1,0 +1,317 @@
+"""The parquet stage: audio, text, speaker embeddings and speech tokens of a Kaldi folder become shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from cosyflow import storage
+from cosyflow.audio.opener import AudioInfo, inspect_audio
+from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, read_kaldi
+from cosyflow.corpus.rejects import REJECTS, RejectTable, read_rejects
+from cosyflow.dataset.shard import DATA_LIST, ShardNotes, open_shard, shard_name, write_shard
+from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
+from cosyflow.errors import CosyFlowError
+from cosyflow.progress import Progress
+from cosyflow.stage import StageResult
+
+UTT_LIST, SPK_LIST = "utt2data.list", "spk2data.list"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What becomes a row of a shard, but for the audio, which is read when the shard is written."""
+
+    utterance: KaldiUtterance
+    utt_embedding: np.ndarray | None
+    spk_embedding: np.ndarray | None
+    speech_token: np.ndarray | None
+    reject_speech_token: np.ndarray | None
+
+    def digest(self, audio_bytes: int) -> bytes:
+        parts = [self.utterance.utt, self.utterance.wav, self.utterance.text, self.utterance.spk]
+        total = hashlib.sha256(json.dumps([*parts, self.utterance.instruct, audio_bytes]).encode())
+        for array in (self.utt_embedding, self.spk_embedding, self.speech_token, self.reject_speech_token):
+            total.update(b"absent" if array is None else array.tobytes())
+        return total.digest()
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What the extraction stages made, None where a column is to be left out, and what they rejected."""
+
+    utt_embedding: dict[str, np.ndarray] | None
+    spk_embedding: dict[str, np.ndarray] | None
+    speech_token: dict[str, np.ndarray] | None
+    reject_speech_token: dict[str, np.ndarray] | None
+    embedding_rejects: dict[str, str]
+    token_rejects: dict[str, str]
+
+    @classmethod
+    def read(cls, embedding_dir: str | None, token_dir: str | None, reject_token_dir: str | None) -> _Tables:
+        def table(directory: str | None, name: str, dtype: type) -> dict[str, np.ndarray] | None:
+            return None if directory is None else read_table(storage.join(directory, name), dtype)
+
+        return cls(
+            utt_embedding=table(embedding_dir, UTT2EMBEDDING, np.float64),
+            spk_embedding=table(embedding_dir, SPK2EMBEDDING, np.float64),
+            speech_token=table(token_dir, UTT2SPEECH_TOKEN, np.int64),
+            reject_speech_token=table(reject_token_dir, UTT2SPEECH_TOKEN, np.int64),
+            embedding_rejects={} if embedding_dir is None else read_rejects(embedding_dir),
+            token_rejects={} if token_dir is None else read_rejects(token_dir),
+        )
+
+    def columns(self, data: KaldiData) -> list[str]:
+        """The columns that not every corpus has and this one does."""
+        names = ("utt_embedding", "spk_embedding", "speech_token", "reject_speech_token")
+        present = [name for name in names if getattr(self, name) is not None]
+        return [*present, "instruct"] if data.has_instruct else present
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One shard to be made: rows that follow one another, and the columns that all shards have."""
+
+    number: int
+    directory: str
+    rows: Sequence[_Row]
+    columns: Sequence[str]
+
+    def uri(self, name: str) -> str:
+        return storage.join(self.directory, name)
+
+    @property
+    def data(self) -> str:
+        return self.uri(shard_name(self.number))
+
+    @property
+    def utt_map(self) -> str:
+        return self.uri(f"utt2parquet_{self.number:09d}.json")
+
+    @property
+    def spk_map(self) -> str:
+        return self.uri(f"spk2parquet_{self.number:09d}.json")
+
+
+def make_parquet(
+    kaldi_dir: str,
+    embedding_dir: str | None,
+    token_dir: str | None,
+    output_dir: str,
+    num_utts_per_parquet: int = 1000,
+    num_processes: int = 1,
+    reject_token_dir: str | None = None,
+    max_reject_share: float = 0.05,
+) -> StageResult:
+    """Writes `parquet_*.tar`, their `utt2parquet_*.json` and `spk2parquet_*.json`, the three lists and `rejects.tsv`.
+
+    Shards hold consecutive utterances of wav.scp. Called again it goes on where it stopped: a shard that was made from
+    the same rows is kept. `data.list` is written last and names only shards that are there.
+
+    Args:
+        kaldi_dir: wav.scp, text, utt2spk and perhaps instruct.
+        embedding_dir: utt2embedding.pt and spk2embedding.pt; None leaves these columns out.
+        token_dir: utt2speech_token.pt; None leaves this column out.
+        output_dir: local folder or URI.
+        num_utts_per_parquet: utterances of a shard.
+        num_processes: shards that are written at the same time.
+        reject_token_dir: utt2speech_token.pt of worse speech for the same texts (DPO), null for utterances that are not
+            in it; None leaves the column out.
+        max_reject_share: more rejected utterances than this share (0 to 1) are an error.
+    Raises:
+        CosyFlowError: an input file is absent or damaged, or too many utterances are rejected.
+    """
+    if num_utts_per_parquet < 1 or num_processes < 1:
+        raise CosyFlowError("num_utts_per_parquet and num_processes must be at least 1")
+    data = read_kaldi(kaldi_dir)
+    rejects = RejectTable()
+    tables = _Tables.read(embedding_dir, token_dir, reject_token_dir)
+    rows = list(_join_tables(data, tables, rejects))
+    rejects.check(len(data.utterances), max_reject_share)
+
+    directory = output_dir if storage.is_remote(output_dir) else str(Path(output_dir).absolute())
+    columns = tables.columns(data)
+    starts = range(0, len(rows), num_utts_per_parquet)
+    shards = [
+        _Shard(number, directory, rows[start : start + num_utts_per_parquet], columns)
+        for number, start in enumerate(starts)
+    ]
+    tally = _Tally(rejects, len(data.utterances), max_reject_share)
+    notes = _make_shards(shards, tally, num_processes)
+    made = [(shard, note) for shard, note in zip(shards, notes, strict=True) if note.num_samples]
+    files = _write_lists(directory, [shard for shard, _ in made], rejects)
+    outputs = sum(len(note.num_samples) for _, note in made)
+    return StageResult(
+        counts={"inputs": len(data.utterances), "outputs": outputs, "rejects": len(rejects), "shards": len(made)},
+        files=files,
+        details=_describe([note for _, note in made]),
+        digest=hashlib.sha256("".join(note.digest for _, note in made).encode()).hexdigest(),
+    )
+
+
+def _join_tables(data: KaldiData, tables: _Tables, rejects: RejectTable) -> Iterator[_Row]:
+    """Gives each utterance what was extracted from it; without that it is rejected for the reason of the extraction."""
+    for utterance in data.utterances:
+        row = _Row(
+            utterance,
+            _look_up(tables.utt_embedding, utterance.utt),
+            _look_up(tables.spk_embedding, utterance.spk),
+            _look_up(tables.speech_token, utterance.utt),
+            _look_up(tables.reject_speech_token, utterance.utt),
+        )
+        if tables.utt_embedding is not None and row.utt_embedding is None:
+            rejects.add(utterance.utt, tables.embedding_rejects.get(utterance.utt, f"is not in {UTT2EMBEDDING}"))
+        elif tables.speech_token is not None and row.speech_token is None:
+            rejects.add(utterance.utt, tables.token_rejects.get(utterance.utt, f"has no tokens in {UTT2SPEECH_TOKEN}"))
+        elif tables.spk_embedding is not None and row.spk_embedding is None:
+            rejects.add(utterance.utt, f"its speaker {utterance.spk} is not in {SPK2EMBEDDING}")
+        else:
+            yield row
+
+
+def _look_up(table: dict[str, np.ndarray] | None, name: str) -> np.ndarray | None:
+    """The entry of a name; an empty one, with which the official tools mark a failure, counts as none."""
+    entry = None if table is None else table.get(name)
+    return entry if entry is not None and len(entry) else None
+
+
+class _Tally:
+    """Rejects of all shards together; too many of them end the stage before more shards are written."""
+
+    def __init__(self, rejects: RejectTable, total: int, max_reject_share: float) -> None:
+        self._rejects = rejects
+        self._limits = total, max_reject_share
+        self._lock = Lock()
+
+    def add(self, reasons: dict[str, str]) -> None:
+        with self._lock:
+            for utt, reason in reasons.items():
+                self._rejects.add(utt, reason)
+            self._rejects.check(*self._limits)
+
+
+def _make_shards(shards: Sequence[_Shard], tally: _Tally, num_processes: int) -> list[ShardNotes]:
+    """Makes the shards, several at a time; the first error ends the stage.
+
+    Threads are enough: reading, compressing and writing do not hold the interpreter.
+    """
+    notes = []
+    with (
+        ThreadPoolExecutor(num_processes) as pool,
+        Progress("parquet", sum(len(shard.rows) for shard in shards)) as progress,
+    ):
+        results = [pool.submit(_make_shard, shard, tally) for shard in shards]
+        try:
+            for shard, result in zip(shards, results, strict=True):
+                notes.append(result.result())
+                progress.update(len(shard.rows))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return notes
+
+
+def _make_shard(shard: _Shard, tally: _Tally) -> ShardNotes:
+    """Writes a shard and its two maps, unless they are there already."""
+    notes = _earlier_notes(shard)
+    if notes is not None:
+        return notes
+    rows, audio, infos = [], [], []
+    rejects = {}
+    for row in shard.rows:
+        try:
+            content = storage.read_bytes(row.utterance.wav)
+            info = inspect_audio(content, row.utterance.wav)
+        except CosyFlowError as error:
+            rejects[row.utterance.utt] = str(error)
+        else:
+            rows.append(row)
+            audio.append(content)
+            infos.append(info)
+    tally.add(rejects)
+    notes = _notes(shard, rows, audio, infos)
+    if rows:
+        write_shard(shard.data, _values(shard, rows, audio), notes)
+        _write_map(shard.utt_map, {row.utterance.utt: shard.data for row in rows})
+        _write_map(shard.spk_map, {row.utterance.spk: shard.data for row in rows})
+    return notes
+
+
+def _notes(shard: _Shard, rows: Sequence[_Row], audio: Sequence[bytes], infos: Sequence[AudioInfo]) -> ShardNotes:
+    has_tokens = "speech_token" in shard.columns
+    return ShardNotes(
+        digest=_digest(shard, rows, [len(content) for content in audio]),
+        num_samples=[info.num_samples for info in infos],
+        sample_rate=[info.sample_rate for info in infos],
+        speech_tokens=[len(row.speech_token) for row in rows if row.speech_token is not None] if has_tokens else None,
+    )
+
+
+def _values(shard: _Shard, rows: Sequence[_Row], audio: Sequence[bytes]) -> dict[str, list[object]]:
+    """The shard's columns."""
+    values: dict[str, list[object]] = {
+        "utt": [row.utterance.utt for row in rows],
+        "audio_data": list(audio),
+        "wav": [row.utterance.wav for row in rows],
+        "text": [" ".join(row.utterance.text.split()) for row in rows],
+        "spk": [row.utterance.spk for row in rows],
+    }
+    for name in shard.columns:
+        values[name] = [getattr(row.utterance if name == "instruct" else row, name) for row in rows]
+    return values
+
+
+def _earlier_notes(shard: _Shard) -> ShardNotes | None:
+    """The notes of a shard that an earlier run made whole and from the same rows and audio files."""
+    if not all(storage.exists(uri) for uri in (shard.data, shard.utt_map, shard.spk_map)):
+        return None
+    try:
+        with open_shard(shard.data) as file:
+            notes = ShardNotes.of(file.schema_arrow.metadata)
+        sizes = [storage.size(row.utterance.wav) for row in shard.rows]
+    except CosyFlowError:
+        return None
+    unchanged = notes is not None and notes.digest == _digest(shard, shard.rows, sizes)
+    return notes if unchanged else None
+
+
+def _digest(shard: _Shard, rows: Sequence[_Row], audio_bytes: Sequence[int]) -> str:
+    total = hashlib.sha256(json.dumps(shard.columns).encode())
+    for row, size in zip(rows, audio_bytes, strict=True):
+        total.update(row.digest(size))
+    return total.hexdigest()
+
+
+def _write_map(uri: str, shards: dict[str, str]) -> None:
+    storage.write_text(uri, json.dumps(shards, indent=2, ensure_ascii=False))
+
+
+def _write_lists(directory: str, shards: Sequence[_Shard], rejects: RejectTable) -> list[str]:
+    """Writes rejects.tsv and the lists, `data.list` last; returns the names of all files of the stage."""
+    rejects.write(directory)
+    for name, uris in (
+        (UTT_LIST, [shard.utt_map for shard in shards]),
+        (SPK_LIST, [shard.spk_map for shard in shards]),
+        (DATA_LIST, [shard.data for shard in shards]),
+    ):
+        storage.write_text(storage.join(directory, name), "".join(f"{uri}\n" for uri in uris))
+    made = [storage.name(uri) for shard in shards for uri in (shard.data, shard.utt_map, shard.spk_map)]
+    return [DATA_LIST, UTT_LIST, SPK_LIST, REJECTS, *made]
+
+
+def _describe(notes: Sequence[ShardNotes]) -> dict[str, float]:
+    """Hours of audio and number of speech tokens, for the run's summary."""
+    seconds = sum(
+        samples / rate for note in notes for samples, rate in zip(note.num_samples, note.sample_rate, strict=True)
+    )
+    return {
+        "hours": round(seconds / 3600, 4),
+        "speech_tokens": sum(sum(note.speech_tokens or []) for note in notes),
+    }
