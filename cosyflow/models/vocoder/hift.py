@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -211,12 +210,6 @@ class HiFTGenerator(nn.Module):
         magnitude = log_magnitude.exp().clamp(max=MAX_MAGNITUDE)
         spectrum = torch.polar(magnitude, torch.sin(phase))
         return torch.istft(spectrum, params.n_fft, params.hop_len, window=self.stft_window)
-
-
-def without_generator_prefix(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The generator's part of a state dict of vocoder training, under the names of a released vocoder."""
-    prefix = "generator."
-    return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
 
 
 def _input_convolution(config: HiFTConfig) -> PaddedConv1d:
