@@ -1,0 +1,96 @@
+"""A training that is killed and started again ends with the weights of one that was left alone, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cosyflow.cli import main
+from tests.local.token_corpus import RECIPE, REPOSITORY, TokenCorpus, make_token_corpus
+
+SMALL_MODEL = (
+    "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
+    "train_conf.tokens_per_step=120", "train_conf.save_per_step=5", "train_conf.log_interval=1",
+)  # fmt: skip
+PROCESSES = 2
+UPDATES = 20
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenCorpus:
+    return make_token_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def options(corpus: TokenCorpus, model_dir: Path, max_steps: int = UPDATES) -> list[str]:
+    settings = [word for setting in SMALL_MODEL for word in ("--set", setting)]
+    lists = ["--train_data", corpus.train_list, "--cv_data", corpus.dev_list, "--tokenizer_path", corpus.qwen2]
+    where = ["--model_dir", str(model_dir), "--gpus_per_node", str(PROCESSES), "--max_steps", str(max_steps)]
+    return ["train", "--config", str(RECIPE), *lists, *where, *settings]
+
+
+def final_state(model_dir: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    tag = json.loads((model_dir / "result.json").read_text())["checkpoint"]
+    weights = torch.load(model_dir / f"{tag}.pt", weights_only=True)
+    return weights, torch.load(model_dir / f"{tag}.state.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_killed_training_ends_with_the_same_weights(corpus: TokenCorpus, tmp_path: Path) -> None:
+    assert main(options(corpus, tmp_path / "whole")) == 0
+
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "cosyflow", *options(corpus, killed, max_steps=100)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, stdout=subprocess.DEVNULL)
+    wait_for_update(killed, 10, process)
+    kill_session(process.pid)
+    saved = sorted(path.name for path in killed.glob("*.yaml"))
+    assert saved, "killed before the first checkpoint"
+    assert not (killed / "result.json").exists()
+    assert main(options(corpus, killed)) == 0
+
+    weights, state = final_state(tmp_path / "whole")
+    again, state_again = final_state(killed)
+    assert weights.keys() == again.keys()
+    assert [name for name, tensor in weights.items() if not torch.equal(tensor, again[name])] == []
+    moments, moments_again = (s["optimizer"]["state"] for s in (state, state_again))
+    assert all(torch.equal(moments[i]["exp_avg_sq"], moments_again[i]["exp_avg_sq"]) for i in moments)
+    assert logged(tmp_path / "whole") == logged(killed), "the metrics tell of every update once"
+
+
+def wait_for_update(model_dir: Path, update: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not any(number >= update for number, _ in logged(model_dir)):
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline, "it is too slow"
+        time.sleep(0.05)
+
+
+def logged(model_dir: Path) -> list[tuple[int, float]]:
+    """Update and loss of every entry of the metrics file that is whole."""
+    path = model_dir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [(entry["update"], entry["train/loss"]) for entry in entries if "train/loss" in entry]
+
+
+def kill_session(leader: int) -> None:
+    """Kills the launcher and all processes below it, as a power cut would."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and session_of(entry) == leader:
+            os.kill(int(entry.name), signal.SIGKILL)
+    os.waitpid(leader, 0)
+
+
+def session_of(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
+    except OSError:  # it has ended
+        return -1
