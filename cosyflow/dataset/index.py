@@ -5,10 +5,9 @@ Shards of the official tools have no notes in their footers; for them the header
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -41,20 +40,18 @@ class _ShardFacts:
     rejected_len: np.ndarray
 
 
-def build_index(data_list: str, tokenizer: TextTokenizer, quiet: bool = False) -> UtteranceIndex:
+def build_index(data_list: str, tokenizer: TextTokenizer) -> UtteranceIndex:
     """Reads what a plan needs to know of every utterance of a `data.list`, and tokenises the texts.
 
     Args:
         data_list: path or URI of a file with one parquet file a line.
         tokenizer: turns texts into token ids.
-        quiet: no progress lines, as on all ranks but one.
     Raises:
         CosyFlowError: the list is absent or empty, or a shard is absent or damaged, lacks a column or a field.
     """
     shards = read_list(data_list)
-    stream = io.StringIO() if quiet else None
     facts = []
-    with Progress("index", len(shards), "shards", stream) as progress:
+    with Progress("index", len(shards), "shards") as progress:
         for shard in shards:
             facts.append(_read_facts(shard))
             progress.update()
@@ -72,8 +69,8 @@ def build_index(data_list: str, tokenizer: TextTokenizer, quiet: bool = False) -
         sample_rate=np.concatenate([fact.sample_rate for fact in facts]),
         speech_len=np.concatenate([fact.speech_len for fact in facts]),
         rejected_len=np.concatenate([fact.rejected_len for fact in facts]),
-        text=_tokenize([text for fact in facts for text in fact.texts], tokenizer, stream),
-        instruct=_tokenize([text for texts in instructs for text in texts], tokenizer, stream) if instructs else None,
+        text=_tokenize([text for fact in facts for text in fact.texts], tokenizer),
+        instruct=_tokenize([text for texts in instructs for text in texts], tokenizer) if instructs else None,
     )
 
 
@@ -146,13 +143,13 @@ def _list_lengths(shard: str, file: pq.ParquetFile, column: str, num_rows: int) 
     return np.diff(offsets).astype(np.int32)
 
 
-def _tokenize(texts: list[str], tokenizer: TextTokenizer, stream: TextIO | None) -> TokenTable:
+def _tokenize(texts: list[str], tokenizer: TextTokenizer) -> TokenTable:
     """Token ids of every text; a text that occurs often is tokenised once."""
     numbers: dict[str, int] = {}
     places = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
     distinct = list(numbers)
     encoded: list[list[int]] = []
-    with Progress("tokenise", len(distinct), "texts", stream) as progress:
+    with Progress("tokenise", len(distinct), "texts") as progress:
         for start in range(0, len(distinct), TEXTS_AT_A_TIME):
             part = distinct[start : start + TEXTS_AT_A_TIME]
             encoded += tokenizer.encode_batch(part)

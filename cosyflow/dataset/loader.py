@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -105,8 +106,6 @@ def build_loader(
     Raises:
         CosyFlowError: while iterating, what the reader or `collate` raised.
     """
-    # The client of an object store does not survive a fork; workers that need one start afresh.
-    start_method = "spawn" if storage.is_remote(next(iter(reader.index.shards), "")) else "fork"
     batches = DataLoader(
         _Batches(reader, collate),
         batch_size=None,
@@ -115,9 +114,17 @@ def build_loader(
         num_workers=num_workers,
         prefetch_factor=(prefetch or DEFAULT_PREFETCH) if num_workers else None,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        multiprocessing_context=start_method if num_workers else None,
+        multiprocessing_context=_start_method(reader.index) if num_workers else None,
     )
     return BatchLoader(batches)
+
+
+def _start_method(index: UtteranceIndex) -> str:
+    """How workers start. The client of an object store does not survive a fork, so a server without one makes them."""
+    if not any(map(storage.is_remote, index.shards)):
+        return "fork"
+    multiprocessing.set_forkserver_preload([__name__])
+    return "forkserver"
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -13,7 +13,12 @@ from cosyflow.cli.main import main
 from cosyflow.corpus.rejects import read_rejects
 from cosyflow.dataset import parquet as parquet_module
 from cosyflow.dataset.index import build_index
+from cosyflow.dataset.loader import build_loader
+from cosyflow.dataset.merge import merge_lists
+from cosyflow.dataset.packing import TokenBudget
 from cosyflow.dataset.parquet import make_parquet
+from cosyflow.dataset.plan import plan_epoch
+from cosyflow.dataset.reader import UtteranceReader
 from cosyflow.errors import CosyFlowError
 
 
@@ -201,6 +206,23 @@ def test_columns_without_a_file_are_left_out_like_the_official_tool_does(source,
     assert main(["parquet", "--src_dir", str(source), "--des_dir", str(tmp_path / "out")]) == 0
     (shard,) = (tmp_path / "out").glob("parquet_*.tar")
     assert pq.ParquetFile(shard).schema_arrow.names == ["utt", "audio_data", "wav", "text", "spk"]
+
+
+def utterance_ids(utterances):
+    return [utterance.utt for utterance in utterances]
+
+
+@pytest.mark.slow
+def test_everything_from_shards_to_batches_works_in_an_object_store(source, tokenizer, s3_folder):
+    for run in range(2):
+        result = make(source, f"{s3_folder}/dev")
+        assert result.counts["outputs"] == 10, run
+    merge_lists({"dev": f"{s3_folder}/dev"}, ["dev"], ["dev"], s3_folder)
+    index = build_index(f"{s3_folder}/train.data.list", tokenizer)
+    assert index.shards[0] == f"{s3_folder}/dev/parquet_000000000.tar"
+    plan = plan_epoch(index, 1, 0, 1, TokenBudget(20, lambda index: index.speech_len))
+    loader = build_loader(plan, UtteranceReader(index), utterance_ids, num_workers=1)
+    assert [utt for batch in loader for utt in batch] == index.utts[plan.rows].tolist()
 
 
 def test_maps_name_the_shard_of_each_utterance(source, tmp_path):
