@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
-_FLASH_TYPES = (torch.bfloat16, torch.float16)
-
 
 class CausalAttention(Protocol):
     """Decides which earlier positions a query sees; a decoder calls it once a layer."""
@@ -28,33 +26,48 @@ def repeat_heads(tensor: Tensor, times: int) -> Tensor:
     return tensor.unsqueeze(2).expand(T, G, times, D).reshape(T, G * times, D)
 
 
-@dataclass(frozen=True, eq=False)
-class PackedAttention:
+def packed_attention(
+    cu_seqlens: Tensor, max_seqlen: int, lengths: Sequence[int], dtype: torch.dtype
+) -> CausalAttention:
     """Each position sees itself and what comes before it in its own sequence.
 
-    On CUDA in half precision one kernel takes all sequences at once; elsewhere every sequence is one call of scaled dot
-    product attention, and the outputs of padding positions are zero.
+    Args:
+        cu_seqlens: int32 [C+1], where each sequence begins; equal neighbours are empty sequences.
+        max_seqlen: no sequence is longer.
+        lengths: of the sequences that matter, which come first, on the host; the others may get any finite output.
+        dtype: of the queries.
     """
+    if cu_seqlens.is_cuda and dtype in (torch.bfloat16, torch.float16):
+        return OneKernelAttention(cu_seqlens, max_seqlen)
+    return SequenceBySequenceAttention(lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class OneKernelAttention:
+    """All sequences in one kernel, which exists on CUDA and in half precision."""
 
     cu_seqlens: Tensor
-    """int32 [C+1], where each sequence begins; equal neighbours are empty sequences."""
     max_seqlen: int
-    """No sequence is longer."""
-    lengths: Sequence[int]
-    """Lengths of the real sequences, on the host."""
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         times = query.shape[1] // key.shape[1]
         key, value = repeat_heads(key, times), repeat_heads(value, times)
-        if query.is_cuda and query.dtype in _FLASH_TYPES:
-            ends, longest = self.cu_seqlens, self.max_seqlen
-            return cast(Tensor, varlen_attn(query, key, value, ends, ends, longest, longest, window_size=(-1, 0)))
-        return self._one_by_one(query, key, value)
+        ends, longest = self.cu_seqlens, self.max_seqlen
+        return cast(Tensor, varlen_attn(query, key, value, ends, ends, longest, longest, window_size=(-1, 0)))
 
-    def _one_by_one(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+
+@dataclass(frozen=True, eq=False)
+class SequenceBySequenceAttention:
+    """One call of scaled dot product attention for each sequence; zero after the last."""
+
+    lengths: Sequence[int]
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        times = query.shape[1] // key.shape[1]
         padding = query.shape[0] - sum(self.lengths)
         sizes = [*self.lengths, padding]
-        sequences = list(zip(*(torch.split(part, sizes) for part in (query, key, value)), strict=True))[:-1]
+        parts = (query, repeat_heads(key, times), repeat_heads(value, times))
+        sequences = list(zip(*(torch.split(part, sizes) for part in parts), strict=True))[:-1]
         outputs = [
             # [L, H, D] -> [1, H, L, D] and back
             F.scaled_dot_product_attention(

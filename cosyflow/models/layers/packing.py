@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-
-_WIDTH_STEP = 32
-"""Rows are a multiple of this wide, so that few shapes occur."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +17,14 @@ class Rows:
     width: int
 
     @classmethod
-    def of(cls, sequence: torch.Tensor, position: torch.Tensor, lengths: Sequence[int]) -> Rows:
-        """A row for each of the sequences 0..len(lengths)-1; tokens of other sequences are padding.
+    def of(cls, sequence: torch.Tensor, position: torch.Tensor, count: int, width: int) -> Rows:
+        """A row for each of the sequences 0..count-1, none longer than `width`; tokens of other sequences are padding.
 
         Args:
             sequence: int64 [T], the sequence of each token.
             position: int64 [T], its position there.
-            lengths: length of each sequence, on the host.
         """
-        width = -(-max(lengths) // _WIDTH_STEP) * _WIDTH_STEP
-        count = len(lengths)
-        slot = torch.where(sequence < count, sequence * width + position, count * width)
-        return cls(slot, count, width)
+        return cls(torch.where(sequence < count, sequence * width + position, count * width), count, width)
 
     def unpack(self, flat: torch.Tensor) -> torch.Tensor:
         """[T, ...] -> [count, width, ...], zeros where a sequence has ended."""

@@ -54,8 +54,7 @@ class TransformerLM(nn.Module):
 
     def hidden(self, batch: PackedBatch) -> torch.Tensor:
         """The transformer's output at every position: [T, D]."""
-        rows = Rows.of(batch.sequence, batch.position, batch.lengths)
-        return self.llm.forward_packed(self.embed(batch), rows)
+        return self.llm.forward_packed(self.embed(batch), rows_of(batch))
 
     def embed(self, batch: PackedBatch) -> torch.Tensor:
         """The embedding of every position: [T, D] in the compute type; zero at padding."""
@@ -75,10 +74,9 @@ class TransformerLM(nn.Module):
 
     def encode_text(self, text: PackedText) -> torch.Tensor:
         """Encodes the U tokens of all texts: [U, D]."""
-        rows = Rows.of(text.sequence, text.position, text.lengths)
         embedded: torch.Tensor = self.text_embedding(text.ids)
         encoded: torch.Tensor = self.text_encoder_affine_layer(
-            self.text_encoder.forward_packed(embedded.to(self.compute_dtype), rows)
+            self.text_encoder.forward_packed(embedded.to(self.compute_dtype), rows_of(text))
         )
         return encoded
 
@@ -100,7 +98,7 @@ class TransformerLM(nn.Module):
         ids = self._ids(text)
         position = torch.arange(len(ids), device=ids.device)
         encoded = self.text_encoder.forward_packed(
-            self.text_embedding(ids).to(self.compute_dtype), Rows.of(torch.zeros_like(ids), position, [len(ids)])
+            self.text_embedding(ids).to(self.compute_dtype), Rows.of(torch.zeros_like(ids), position, 1, len(ids))
         )
         special = self.llm_embedding.weight.to(self.compute_dtype)
         parts = [special[self.layout.sos][None]]
@@ -139,6 +137,19 @@ class TransformerLM(nn.Module):
         attention = 1.5 * self.config.llm.num_blocks * self.config.llm.output_size * sum(n * n for n in lengths)
         head = self.llm_decoder.weight.numel()
         return 6.0 * (_matrix_weights(self.llm) * sum(lengths) + text * text_tokens + head * num_targets + attention)
+
+
+def rows_of(packed: PackedBatch | PackedText) -> Rows:
+    """A row for each sequence.
+
+    Compiled code has as many rows as there are boundaries, as wide as the batch says, because these numbers are fixed;
+    otherwise rows are no more and no wider than the sequences at hand need, up to a multiple of 8 that kernels like.
+    """
+    if torch.compiler.is_compiling():
+        count, width = packed.cu_seqlens.size(0) - 1, packed.max_seqlen
+    else:
+        count, width = len(packed.lengths), -(-max(packed.lengths) // 8) * 8
+    return Rows.of(packed.sequence, packed.position, count, width)
 
 
 def _matrix_weights(encoder: Encoder) -> int:

@@ -44,8 +44,8 @@ def test_a_sequence_beyond_5000_positions() -> None:
     encoder = Encoder(small).eval()
     x = torch.randn(5003, 4)
     with torch.no_grad():
-        encoded = encoder.forward_packed(x, Rows.of(torch.zeros(5003).long(), torch.arange(5003), [5003]))
-        first = encoder.forward_packed(x[:10], Rows.of(torch.zeros(10).long(), torch.arange(10), [10]))
+        encoded = encoder.forward_packed(x, Rows.of(torch.zeros(5003).long(), torch.arange(5003), 1, 5003))
+        first = encoder.forward_packed(x[:10], Rows.of(torch.zeros(10).long(), torch.arange(10), 1, 10))
     torch.testing.assert_close(encoded[:10], first)
     assert encoded.isfinite().all()
 
@@ -64,7 +64,7 @@ def test_pack_undoes_unpack(lengths: list[int], padding: int) -> None:
     sequence = torch.repeat_interleave(torch.arange(len(lengths) + 1), torch.tensor([*lengths, padding]))
     position = torch.cat([torch.arange(length) for length in (*lengths, padding)])
     flat = torch.randn(len(sequence), 3)
-    rows = Rows.of(sequence, position, lengths)
+    rows = Rows.of(sequence, position, len(lengths), max(lengths))
     table = rows.unpack(flat)
     for row, part in enumerate(flat[: sum(lengths)].split(lengths)):
         torch.testing.assert_close(table[row, : len(part)], part)
@@ -80,7 +80,7 @@ def test_packed_equals_padded(lengths: list[int]) -> None:
     expected = encoder(padded, valid_mask(torch.tensor(lengths), max(lengths)))
     sequence = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     position = torch.cat([torch.arange(length) for length in lengths])
-    flat = encoder.forward_packed(padded[sequence, position], Rows.of(sequence, position, lengths))
+    flat = encoder.forward_packed(padded[sequence, position], Rows.of(sequence, position, len(lengths), max(lengths)))
     torch.testing.assert_close(flat, expected[sequence, position], rtol=1e-4, atol=1e-5)
 
 
