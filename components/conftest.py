@@ -11,8 +11,8 @@ from kfp import dsl
 from cosyflow.stage import Manifest
 from tests.stage_outputs import finish_stage
 
-OUTSIDE = {"start_stage": 4, "stop_stage": 4}
-"""No stage has the number 4, so none works."""
+OUTSIDE = {"start_stage": 8, "stop_stage": 8}
+"""Beyond all stages, so none works and all must hand on."""
 
 Finish = Callable[[str, str], dsl.Dataset]
 

@@ -73,10 +73,10 @@ def _compile(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from pipelines.options import read_parameters
+    from pipelines.options import read_parameters, with_absolute_paths
     from pipelines.running import run
 
-    return run(read_parameters(args), args.run_dir or new_run_dir(EXPERIMENTS / "runs"))
+    return run(with_absolute_paths(read_parameters(args)), args.run_dir or new_run_dir(EXPERIMENTS / "runs"))
 
 
 def _submit(args: argparse.Namespace) -> int:

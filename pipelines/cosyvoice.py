@@ -133,7 +133,7 @@ def cosyvoice(
             **place,
         )
         averaged = train.set_display_name("training").output
-        exported = stage("export", components.export(averaged=averaged, model=model, **settings, **span))
+        exported = stage("export", components.export(averaged=averaged, model=model, **settings, **place))
         models = {"averaged": averaged, "exported": exported}
         registry = {"registered_model": registered_model, "mlflow_uri": mlflow_uri}
-        stage("register", components.register(**models, **registry, **span))
+        stage("register", components.register(**models, **registry, **settings, **place))

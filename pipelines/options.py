@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cosyflow.cli.parser import Parser
@@ -36,3 +37,13 @@ def add_parameters(parser: Parser, defaults: Mapping[str, Any] | None = None) ->
 def read_parameters(args: argparse.Namespace) -> dict[str, Any]:
     """The parameters that add_parameters made options of."""
     return {name: getattr(args, name) for name in cosyvoice.component_spec.inputs}
+
+
+def with_absolute_paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with local places written from the root, as manifests, lists and the registry keep them."""
+    places = {name: parameters[name] for name in ("data_root", "data_url", "pretrained_dir") if parameters[name]}
+    return {**parameters, **{name: _absolute(place) for name, place in places.items()}}
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).absolute())

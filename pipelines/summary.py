@@ -10,6 +10,7 @@ from cosyflow.progress import format_seconds
 from cosyflow.stage import Manifest
 from cosyflow.stages import NUMBERS
 from cosyflow.stages.report import describe_counts
+from cosyflow.stages.selected import is_skipped
 
 
 def summarize(manifests: Sequence[Manifest], seconds: float, arguments: Mapping[str, Any], log_path: Path) -> str:
@@ -33,7 +34,8 @@ def summarize(manifests: Sequence[Manifest], seconds: float, arguments: Mapping[
 
 
 def _stage_row(stage: str, manifests: Sequence[Manifest]) -> str:
-    worked = [manifest for manifest in manifests if not manifest.reused]
-    time = format_seconds(sum(manifest.seconds for manifest in worked)) if worked else "reused"
-    subsets = f"{len(manifests)} subsets: " if len(manifests) > 1 else ""
-    return f"{stage:<18} {time:>7}  {subsets}{describe_counts(manifests)}"
+    made = [manifest for manifest in manifests if not is_skipped(manifest)]
+    worked = [manifest for manifest in made if not manifest.reused]
+    time = format_seconds(sum(manifest.seconds for manifest in worked)) if worked else "reused" if made else "skipped"
+    subsets = f"{len(made)} subsets: " if len(made) > 1 else ""
+    return f"{stage:<18} {time:>7}  {subsets}{describe_counts(made)}".rstrip()

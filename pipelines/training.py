@@ -57,5 +57,14 @@ def training(
         experiment=experiment,
         **span,
     )
-    choice = {"model": model, "average_num": average_num, "val_best": val_best}
-    return stage("average", components.average(trained=stage("train", train), **choice, **span))
+    average = components.average(
+        trained=stage("train", train),
+        data_root=data_root,
+        recipe=recipe,
+        overrides=overrides,
+        model=model,
+        average_num=average_num,
+        val_best=val_best,
+        **span,
+    )
+    return stage("average", average)

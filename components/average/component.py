@@ -9,6 +9,9 @@ from components.base import component
 @component(image="release")
 def average(
     trained: dsl.Input[dsl.Model],
+    data_root: str,
+    recipe: str,
+    overrides: list[str],
     model: str,
     average_num: int,
     val_best: bool,
@@ -19,7 +22,8 @@ def average(
 ):
     """Averages the best checkpoints of a training run."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import average, is_active, outputs
+    from cosyflow.stages import activity, average, outputs
 
-    active = is_active("average", start_stage, stop_stage)
-    outputs.publish(average.run(Manifest.read(trained.path), model, average_num, val_best, active), manifest, metrics)
+    doing = activity("average", start_stage, stop_stage)
+    made = average.run(Manifest.read(trained.path), data_root, recipe, overrides, model, average_num, val_best, doing)
+    outputs.publish(made, manifest, metrics)

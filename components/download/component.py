@@ -18,7 +18,7 @@ def download(
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Fetches one subset's archive, checks it against its checksum and unpacks it."""
-    from cosyflow.stages import download, is_active, outputs
+    from cosyflow.stages import activity, download, outputs
 
-    active = is_active("download", start_stage, stop_stage)
-    outputs.publish(download.run(subset, recipe, data_root, data_url, active), manifest, metrics)
+    doing = activity("download", start_stage, stop_stage)
+    outputs.publish(download.run(subset, recipe, data_root, data_url, doing), manifest, metrics)

@@ -9,6 +9,7 @@ from components.base import component
 @component(image="release")
 def export(
     averaged: dsl.Input[dsl.Model],
+    data_root: str,
     recipe: str,
     overrides: list[str],
     model: str,
@@ -19,7 +20,9 @@ def export(
 ):
     """Exports the averaged model as TorchScript and ONNX, and compares both with the model itself."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import export, is_active, outputs
+    from cosyflow.stages import activity, export, outputs
 
-    active = is_active("export", start_stage, stop_stage)
-    outputs.publish(export.run(Manifest.read(averaged.path), recipe, overrides, model, active), manifest, metrics)
+    doing = activity("export", start_stage, stop_stage)
+    outputs.publish(
+        export.run(Manifest.read(averaged.path), data_root, recipe, overrides, model, doing), manifest, metrics
+    )

@@ -21,9 +21,9 @@ def merge(
 ):
     """Writes the lists of training and validation shards; test subsets go into neither."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import is_active, merge, outputs
+    from cosyflow.stages import activity, merge, outputs
 
-    active = is_active("merge", start_stage, stop_stage)
+    doing = activity("merge", start_stage, stop_stage)
     manifests = [Manifest.read(parquet.path) for parquet in parquets]
-    made = merge.run(manifests, data_root, recipe, overrides, train_subsets, dev_subsets, active)
+    made = merge.run(manifests, data_root, recipe, overrides, train_subsets, dev_subsets, doing)
     outputs.publish(made, manifest, metrics)

@@ -24,9 +24,9 @@ def parquet(
 ):
     """Writes a subset's utterances, embeddings and tokens as parquet shards with their data.list."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import is_active, outputs, parquet
+    from cosyflow.stages import activity, outputs, parquet
 
-    active = is_active("parquet", start_stage, stop_stage)
+    doing = activity("parquet", start_stage, stop_stage)
     made = parquet.run(
         Manifest.read(prepared.path),
         Manifest.read(embeddings.path),
@@ -37,6 +37,6 @@ def parquet(
         num_utts_per_parquet,
         num_processes,
         max_reject_share,
-        active,
+        doing,
     )
     outputs.publish(made, manifest, metrics)

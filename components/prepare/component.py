@@ -19,8 +19,8 @@ def prepare(
 ):
     """Writes the Kaldi files of a subset: wav.scp, text, utt2spk and spk2utt."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import is_active, outputs, prepare
+    from cosyflow.stages import activity, outputs, prepare
 
-    active = is_active("prepare", start_stage, stop_stage)
-    made = prepare.run(Manifest.read(downloaded.path), data_root, instruct, max_reject_share, active)
+    doing = activity("prepare", start_stage, stop_stage)
+    made = prepare.run(Manifest.read(downloaded.path), data_root, instruct, max_reject_share, doing)
     outputs.publish(made, manifest, metrics)

@@ -10,6 +10,9 @@ from components.base import component
 def register(
     averaged: dsl.Input[dsl.Model],
     exported: dsl.Input[dsl.Model],
+    data_root: str,
+    recipe: str,
+    overrides: list[str],
     registered_model: str,
     mlflow_uri: str,
     start_stage: int,
@@ -19,10 +22,17 @@ def register(
 ):
     """Registers the averaged and the exported model under an alias."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import is_active, outputs, register
+    from cosyflow.stages import activity, outputs, register
 
-    active = is_active("register", start_stage, stop_stage)
+    doing = activity("register", start_stage, stop_stage)
     made = register.run(
-        Manifest.read(averaged.path), Manifest.read(exported.path), registered_model, mlflow_uri, active
+        Manifest.read(averaged.path),
+        Manifest.read(exported.path),
+        data_root,
+        recipe,
+        overrides,
+        registered_model,
+        mlflow_uri,
+        doing,
     )
     outputs.publish(made, manifest, metrics)

@@ -20,10 +20,10 @@ def speaker_embedding(
 ):
     """Extracts CAM++ embeddings of a subset's utterances and speakers."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import is_active, outputs, speaker_embedding
+    from cosyflow.stages import activity, outputs, speaker_embedding
 
-    active = is_active("speaker-embedding", start_stage, stop_stage)
+    doing = activity("speaker-embedding", start_stage, stop_stage)
     made = speaker_embedding.run(
-        Manifest.read(prepared.path), data_root, pretrained_dir, num_processes, max_reject_share, active
+        Manifest.read(prepared.path), data_root, pretrained_dir, num_processes, max_reject_share, doing
     )
     outputs.publish(made, manifest, metrics)

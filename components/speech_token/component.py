@@ -22,9 +22,9 @@ def speech_token(
 ):
     """Extracts the discrete speech tokens of a subset's utterances."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import is_active, outputs, speech_token
+    from cosyflow.stages import activity, outputs, speech_token
 
-    active = is_active("speech-token", start_stage, stop_stage)
+    doing = activity("speech-token", start_stage, stop_stage)
     made = speech_token.run(
         Manifest.read(prepared.path),
         data_root,
@@ -33,6 +33,6 @@ def speech_token(
         pretrained_dir,
         num_processes,
         max_reject_share,
-        active,
+        doing,
     )
     outputs.publish(made, manifest, metrics)

@@ -34,7 +34,7 @@ def train(
 ):
     """Trains one model of a recipe, or goes on with an interrupted training."""
     from cosyflow.stage import Manifest
-    from cosyflow.stages import is_active, outputs, train
+    from cosyflow.stages import activity, outputs, train
 
     options = train.TrainOptions(
         model=model,
@@ -52,6 +52,6 @@ def train(
         mlflow_uri=mlflow_uri,
         experiment=experiment,
     )
-    active = is_active("train", start_stage, stop_stage)
-    made = train.run(Manifest.read(lists.path), data_root, recipe, overrides, pretrained_dir, options, active)
+    doing = activity("train", start_stage, stop_stage)
+    made = train.run(Manifest.read(lists.path), data_root, recipe, overrides, pretrained_dir, options, doing)
     outputs.publish(made, manifest, metrics)

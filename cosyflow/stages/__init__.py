@@ -6,6 +6,8 @@ here it gets its place under the data root and its key (see cosyflow.stage). Eve
 
 from __future__ import annotations
 
+from enum import Enum
+
 from cosyflow.errors import CosyFlowError
 
 NUMBERS = {
@@ -29,11 +31,21 @@ SHARED_STAGES = ("download", "prepare", "speaker-embedding")
 """Stages whose outputs are the same for all versions of CosyVoice; the others lie below <data root>/<version>."""
 
 
-def is_active(stage: str, start_stage: int, stop_stage: int) -> bool:
-    """Whether a stage works (True) or hands on what an earlier run made (False)."""
+class Activity(Enum):
+    """What a stage does in a run over a range of stages."""
+
+    WORKS = "works"
+    HANDS_ON = "hands on what an earlier run made, which later stages need"
+    IS_BEYOND = "comes after the last stage: hands on what there is, if anything"
+
+
+def activity(stage: str, start_stage: int, stop_stage: int) -> Activity:
+    """What a stage does when the stages from `start_stage` to `stop_stage` (see NUMBERS) are to work."""
     if start_stage > stop_stage:
         raise CosyFlowError(f"start_stage {start_stage} is above stop_stage {stop_stage}")
-    return start_stage <= NUMBERS[stage] <= stop_stage
+    if NUMBERS[stage] > stop_stage:
+        return Activity.IS_BEYOND
+    return Activity.WORKS if NUMBERS[stage] >= start_stage else Activity.HANDS_ON
 
 
 def position(stage: str) -> str:

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
-from cosyflow.stage import Manifest, StageResult, run_stage
-from cosyflow.storage import join, parent
+from cosyflow import storage
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
+from cosyflow.stages.recipe import load_recipe
+from cosyflow.stages.selected import run_selected
 
 LINEAGE = ("config_digest", "data_digest", "train_uri")
 """What an averaged model's manifest tells of its origin; the registry's tags repeat it."""
 
 
-def run(trained: Manifest, model: str, average_num: int, val_best: bool, active: bool) -> Manifest:
+def run(
+    trained: Manifest,
+    data_root: str,
+    recipe: str,
+    overrides: Sequence[str],
+    model: str,
+    average_num: int,
+    val_best: bool,
+    activity: Activity,
+) -> Manifest:
     """Averages the `average_num` checkpoints with the lowest validation loss (val_best), or the newest ones."""
 
     def work(output: str) -> StageResult:
         from cosyflow.release.average import average_model
 
-        result = average_model(trained.uri, join(output, f"{model}.pt"), average_num, val_best)
+        result = average_model(trained.uri, storage.join(output, f"{model}.pt"), average_num, val_best)
         return replace(result, details={**result.details, **_lineage(trained)})
 
-    return run_stage(
+    return run_selected(
         "average",
         trained.name,
-        run_root(trained),
+        storage.join(data_root, load_recipe(recipe, overrides).version),
         inputs=[trained],
         settings={"average_num": average_num, "val_best": val_best},
-        active=active,
+        activity=activity,
         work=work,
         code=["cosyflow.release.average"],
     )
@@ -42,8 +55,3 @@ def _lineage(trained: Manifest) -> dict[str, str]:
         "data_digest": trained.inputs[0],
         "train_uri": trained.uri,
     }
-
-
-def run_root(trained: Manifest) -> str:
-    """The folder of a recipe's version under the data root: a manifest lies in <root>/<stage>/<name>/<key>."""
-    return parent(parent(parent(trained.uri)))

@@ -6,13 +6,15 @@ import hashlib
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
-from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe
+from cosyflow.stages.selected import run_selected
 
 SOURCE = "source"
 
 
-def run(subset: str, recipe: str, data_root: str, data_url: str, active: bool) -> Manifest:
+def run(subset: str, recipe: str, data_root: str, data_url: str, activity: Activity) -> Manifest:
     """Fetches `subset`.
 
     Args:
@@ -33,13 +35,13 @@ def run(subset: str, recipe: str, data_root: str, data_url: str, active: bool) -
     def use_in_place(output: str) -> StageResult:
         return describe_folder(storage.join(url, subset))
 
-    return run_stage(
+    return run_selected(
         "download",
         subset,
         data_root,
         inputs=[],
         settings=settings,
-        active=active,
+        activity=activity,
         work=fetch if is_web else use_in_place,
         code=["cosyflow.corpus.download"],
     )

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError
-from cosyflow.stage import Manifest, StageResult, run_stage
-from cosyflow.stages.average import run_root
+from cosyflow.config.recipe import Part
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe
+from cosyflow.stages.selected import run_selected
 
 
-def run(averaged: Manifest, recipe: str, overrides: Sequence[str], model: str, active: bool) -> Manifest:
+def run(
+    averaged: Manifest, data_root: str, recipe: str, overrides: Sequence[str], model: str, activity: Activity
+) -> Manifest:
     """Exports the one-step forward of the averaged model and compares it with the model itself."""
+    settings = load_recipe(recipe, overrides)
 
     def work(output: str) -> StageResult:
-        from cosyflow.release.export import export_llm
+        from cosyflow.release.export import export_model
 
-        if model != "llm":
-            raise CosyFlowError(f"export: {model} has no exporter yet, only llm has one")
-        return export_llm(load_recipe(recipe, overrides), storage.join(averaged.uri, f"{model}.pt"), output)
+        return export_model(settings, cast(Part, model), storage.join(averaged.uri, f"{model}.pt"), output)
 
-    return run_stage(
+    return run_selected(
         "export",
         averaged.name,
-        run_root(averaged),
+        storage.join(data_root, settings.version),
         inputs=[averaged],
         settings={"model": model},
-        active=active,
+        activity=activity,
         work=work,
         code=["cosyflow.models", "cosyflow.release.export"],
     )

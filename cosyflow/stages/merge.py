@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cosyflow import storage
-from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe, resolve_subsets
+from cosyflow.stages.selected import run_selected
 
 NAME = "lists"
 
@@ -18,7 +20,7 @@ def run(
     overrides: Sequence[str],
     train_subsets: Sequence[str],
     dev_subsets: Sequence[str],
-    active: bool,
+    activity: Activity,
 ) -> Manifest:
     """Writes train.data.list and dev.data.list; subsets that are in neither go into neither."""
     settings = load_recipe(recipe, overrides)
@@ -30,13 +32,13 @@ def run(
 
         return merge_lists(folders, subsets.train, subsets.dev, output)
 
-    return run_stage(
+    return run_selected(
         "merge",
         NAME,
         storage.join(data_root, settings.version),
         inputs=[manifest for manifest in parquets if manifest.name in (*subsets.train, *subsets.dev)],
         settings={"train_subsets": subsets.train, "dev_subsets": subsets.dev},
-        active=active,
+        activity=activity,
         work=work,
         code=["cosyflow.dataset.merge"],
     )

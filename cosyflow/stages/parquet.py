@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cosyflow import storage
-from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe
+from cosyflow.stages.selected import run_selected
 
 
 def run(
@@ -19,7 +21,7 @@ def run(
     num_utts_per_parquet: int,
     num_processes: int,
     max_reject_share: float,
-    active: bool,
+    activity: Activity,
 ) -> Manifest:
     """Writes parquet shards and their data.list."""
     version = load_recipe(recipe, overrides).version
@@ -37,13 +39,13 @@ def run(
             max_reject_share=max_reject_share,
         )
 
-    return run_stage(
+    return run_selected(
         "parquet",
         prepared.name,
         storage.join(data_root, version),
         inputs=[prepared, embeddings, tokens],
         settings={"num_utts_per_parquet": num_utts_per_parquet, "max_reject_share": max_reject_share},
-        active=active,
+        activity=activity,
         work=work,
         code=["cosyflow.dataset.parquet"],
     )

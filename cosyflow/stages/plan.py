@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.pretrained import SPEAKER_MODEL, SPEECH_TOKENIZERS, locate
-from cosyflow.stages import NUMBERS, is_active
+from cosyflow.stages import NUMBERS, Activity, activity
 from cosyflow.stages.recipe import load_recipe, resolve_subsets
 
 
@@ -33,6 +33,6 @@ def run(
     settings = load_recipe(recipe, overrides)
     needed = {"speaker-embedding": SPEAKER_MODEL, "speech-token": SPEECH_TOKENIZERS[settings.version].file}
     for stage, model in needed.items():
-        if is_active(stage, start_stage, stop_stage):
+        if activity(stage, start_stage, stop_stage) is Activity.WORKS:
             locate(pretrained_dir, model)
     return resolve_subsets(settings, train_subsets, dev_subsets, test_subsets).every

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
 from cosyflow.stages.download import source_folder
+from cosyflow.stages.selected import run_selected
 
 
-def run(downloaded: Manifest, data_root: str, instruct: str, max_reject_share: float, active: bool) -> Manifest:
+def run(downloaded: Manifest, data_root: str, instruct: str, max_reject_share: float, activity: Activity) -> Manifest:
     """Writes wav.scp, text, utt2spk and spk2utt.
 
     Args:
@@ -19,13 +21,13 @@ def run(downloaded: Manifest, data_root: str, instruct: str, max_reject_share: f
 
         return prepare(source_folder(downloaded), output, instruct=instruct or None, max_reject_share=max_reject_share)
 
-    return run_stage(
+    return run_selected(
         "prepare",
         downloaded.name,
         data_root,
         inputs=[downloaded],
         settings={"instruct": instruct, "max_reject_share": max_reject_share},
-        active=active,
+        activity=activity,
         work=work,
         code=["cosyflow.corpus"],
     )

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError
-from cosyflow.stage import Manifest, StageResult, run_stage
-from cosyflow.stages.average import run_root
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
+from cosyflow.stages.recipe import load_recipe
+from cosyflow.stages.selected import run_selected
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 EXPORTED_FORMS = {".zip": "torchscript", ".onnx": "onnx"}
 
 
-def run(averaged: Manifest, exported: Manifest, registered_model: str, mlflow_uri: str, active: bool) -> Manifest:
+def run(
+    averaged: Manifest,
+    exported: Manifest,
+    data_root: str,
+    recipe: str,
+    overrides: Sequence[str],
+    registered_model: str,
+    mlflow_uri: str,
+    activity: Activity,
+) -> Manifest:
     """Makes a new version of the model and of each of its exports, and points the alias `candidate` to them.
 
     Args:
@@ -25,22 +36,20 @@ def run(averaged: Manifest, exported: Manifest, registered_model: str, mlflow_ur
     tracking = mlflow_uri or os.environ.get(TRACKING_VARIABLE, "")
 
     def work(output: str) -> StageResult:
-        from cosyflow.release.registry import register_models
+        from cosyflow.release.register import register_models
 
-        if not tracking:
-            raise CosyFlowError(f"there is no registry: give mlflow_uri or set {TRACKING_VARIABLE}")
         tags = {"config_digest": averaged.key, "data_digest": averaged.inputs[0], "model_digest": averaged.digest}
-        return register_models(_models(name, averaged, exported), output, tracking, tags, averaged.stand_ins)
+        return register_models(_models(name, averaged, exported), output, tracking, tags, stand_ins=averaged.stand_ins)
 
-    return run_stage(
+    return run_selected(
         "register",
         averaged.name,
-        run_root(averaged),
+        storage.join(data_root, load_recipe(recipe, overrides).version),
         inputs=[averaged, exported],
         settings={"registered_model": name, "mlflow_uri": tracking},
-        active=active,
+        activity=activity,
         work=work,
-        code=["cosyflow.release.registry"],
+        code=["cosyflow.release.register"],
     )
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from cosyflow import storage
 from cosyflow.config.recipe import Recipe
-from cosyflow.stage import Manifest, StageResult, run_stage
+from cosyflow.pretrained import QWEN2_FOLDER
+from cosyflow.stage import Manifest, StageResult
+from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe, recipe_name, recipe_path
+from cosyflow.stages.selected import run_selected
 
 AUTO = "auto"
-QWEN_FOLDER = "CosyVoice-BlankEN"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def run(
     overrides: Sequence[str],
     pretrained_dir: str,
     options: TrainOptions,
-    active: bool,
+    activity: Activity,
 ) -> Manifest:
     """Trains a model, or goes on with an interrupted training of the same settings.
 
@@ -50,7 +52,8 @@ def run(
     """
     settings = load_recipe(recipe, overrides)
     checkpoint = _start(options.checkpoint, pretrained_dir, f"{options.model}.pt")
-    qwen = _start(options.qwen_pretrain_path, pretrained_dir, QWEN_FOLDER) if options.model == "llm" else ""
+    qwen = _start(options.qwen_pretrain_path, pretrained_dir, QWEN2_FOLDER) if options.model == "llm" else ""
+    tokenizer = "" if qwen else _start(AUTO, pretrained_dir, QWEN2_FOLDER) or pretrained_dir
 
     def work(output: str) -> StageResult:
         from cosyflow.launch.train_stage import train_model
@@ -58,7 +61,7 @@ def run(
         return train_model(
             train_list=storage.join(lists.uri, "train.data.list"),
             cv_list=storage.join(lists.uri, "dev.data.list"),
-            recipe_path=recipe_path(recipe),
+            recipe_path=str(recipe_path(recipe)),
             overrides=overrides,
             output_dir=output,
             model=options.model,
@@ -71,19 +74,22 @@ def run(
             use_amp=options.use_amp,
             checkpoint=checkpoint,
             qwen_pretrain_path=qwen,
+            tokenizer_path=tokenizer,
             deepspeed_config=options.deepspeed_config,
             deepspeed_save_states=options.deepspeed_save_states,
             mlflow_uri=options.mlflow_uri,
             experiment=options.experiment,
+            run_name=model_name(recipe, options.model),
         )
 
-    return run_stage(
+    start = {"checkpoint": _identity(checkpoint), "qwen": _identity(qwen), "tokenizer": _identity(tokenizer)}
+    return run_selected(
         "train",
         model_name(recipe, options.model),
         storage.join(data_root, settings.version),
         inputs=[lists],
-        settings={**_recipe_settings(settings), **_options_settings(options), "checkpoint": checkpoint, "qwen": qwen},
-        active=active,
+        settings={**_recipe_settings(settings), **_options_settings(options), **start},
+        activity=activity,
         work=work,
         code=["cosyflow.models", "cosyflow.training"],
     )
@@ -100,6 +106,14 @@ def _start(choice: str, pretrained_dir: str, file: str) -> str:
         return choice
     uri = storage.join(pretrained_dir, file)
     return uri if pretrained_dir and storage.exists(uri) else ""
+
+
+def _identity(uri: str) -> list[tuple[str, int]]:
+    """Names and sizes of the files at a place, which are quick to tell even where the files are large."""
+    if not uri or not storage.exists(uri):
+        return []
+    files = storage.list_files(uri)
+    return [(file.path, file.size) for file in files] if files else [(storage.name(uri), storage.size(uri))]
 
 
 def _recipe_settings(recipe: Recipe) -> dict[str, object]:

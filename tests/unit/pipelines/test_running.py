@@ -13,7 +13,7 @@ from pipelines.running import run
 from tests.stage_outputs import finish_stage
 
 SUBSETS = {"train_subsets": ["train-a", "train-b"], "dev_subsets": ["dev"], "test_subsets": ["none"]}
-OUTSIDE = {"start_stage": 4, "stop_stage": 4}
+ONLY_REGISTER = {"start_stage": 7, "stop_stage": 7}
 
 
 @pytest.fixture
