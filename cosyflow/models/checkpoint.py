@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +36,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CosyFlowError(f"{path}: no such checkpoint file")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(content, dict):
+        raise CosyFlowError(f"{path}: holds a {type(content).__name__}, a checkpoint is a dictionary of tensors")
+    tensors = {key: value for key, value in content.items() if key not in _BOOKKEEPING}
+    for key, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise CosyFlowError(f"{path}: {key} is a {type(value).__name__}, a checkpoint holds tensors only")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CosyFlowError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # unpickling damaged bytes raises nearly every kind
+        reason = str(error).strip().split("\n")[0]
+        raise CosyFlowError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(content, dict):
         raise CosyFlowError(f"{path}: holds a {type(content).__name__}, a checkpoint is a dictionary of tensors")
     tensors = {key: value for key, value in content.items() if key not in _BOOKKEEPING}

@@ -1,4 +1,4 @@
-"""Equal work is done once, interrupted work goes on, deleted work is noticed; a stage left out hands on what there is."""
+"""Equal work is done once, interrupted work goes on, deleted work is noticed, a stage left out hands on."""
 
 from __future__ import annotations
 
