@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig
-from cosyflow.models.layers.attention import CachedAttention, PackedAttention
+from cosyflow.models.layers.attention import CachedAttention, packed_attention
 from cosyflow.models.layers.linear import Linear
 from cosyflow.models.llm.batch import SPECIAL, SPEECH, TEXT, PackedBatch
 from cosyflow.models.llm.decoding import Continuation
@@ -68,7 +68,7 @@ class SpeechLM(nn.Module):
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """The decoder's output at every position, [T, H]."""
-        attention = PackedAttention(batch.cu_seqlens, batch.max_seqlen, batch.lengths)
+        attention = packed_attention(batch.cu_seqlens, batch.max_seqlen, batch.lengths, self.compute_dtype)
         checkpointing = self.config.activation_checkpointing and self.training
         output: Tensor = self.decoder(self.embed(batch), batch.position, attention, checkpointing)
         return output

@@ -37,9 +37,9 @@ def fake_cuda():
         yield torch.device("cuda")
 
 
-def model_on(device: torch.device) -> SpeechLM:
+def model_on(device: torch.device, **changes) -> SpeechLM:
     with device:
-        return SpeechLM(CONFIG)
+        return SpeechLM(replace(CONFIG, **changes))
 
 
 def test_a_forward_pass_never_waits_for_the_device(fake_cuda):
@@ -53,14 +53,15 @@ def test_a_forward_pass_never_waits_for_the_device(fake_cuda):
         output.loss_sum.item()
 
 
-def test_batches_of_one_budget_compile_once(fake_cuda):
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_batches_of_one_budget_compile_once(fake_cuda, checkpointing):
     counter = CompileCounter()
-    model = torch.compile(model_on(fake_cuda), backend=counter, fullgraph=True, dynamic=False)
+    model = model_on(fake_cuda, activation_checkpointing=checkpointing)
+    compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=False)
     batches = [batch_of(count) for count in (6, 7, 6)]
     assert len({tuple(batch.lengths) for batch in batches}) > 1
-    with torch.no_grad():
-        for batch in batches:
-            model(batch.to(fake_cuda))
+    for batch in batches:
+        compiled(batch.to(fake_cuda))
 
     assert counter.frame_count == 1
 

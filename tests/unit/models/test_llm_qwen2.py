@@ -11,7 +11,7 @@ from transformers import Qwen2ForCausalLM
 
 from cosyflow.config.llm import CosyVoice2LMConfig, Qwen2Config
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.layers.attention import PackedAttention
+from cosyflow.models.layers.attention import SequenceBySequenceAttention
 from cosyflow.models.llm.pretrained import load_qwen2_folder, read_qwen2_config
 from cosyflow.models.llm.speech_lm import SpeechLM
 
@@ -58,11 +58,10 @@ def test_hidden_states_agree(oracle, folder, model):
     load_qwen2_folder(model, folder)
     lengths = [5, 33, 1, 17]
     ids = [torch.randint(200, (length,)) for length in lengths]
-    ends = torch.tensor([0, *lengths]).cumsum(0).int()
     position = torch.cat([torch.arange(length) for length in lengths])
     with torch.no_grad():
         hidden = model.decoder.embed_tokens(torch.cat(ids))
-        packed = model.decoder(hidden, position, PackedAttention(ends, 64, lengths))
+        packed = model.decoder(hidden, position, SequenceBySequenceAttention(lengths))
         for sequence, tokens in zip(torch.split(packed, lengths), ids, strict=True):
             expected = oracle.model(tokens[None]).last_hidden_state[0]
             torch.testing.assert_close(sequence, expected, rtol=1e-4, atol=2e-5)
