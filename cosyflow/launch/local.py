@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from cosyflow.errors import CosyFlowError
+from cosyflow.training.lifeline import end_with_parent
 
 TAIL_LINES = 20
 USER_ERROR = "CosyFlowError: "
@@ -59,6 +61,7 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),
         )
         with _forwarding_sigterm(process) as stopped:
             tail = _stream(process, log_file)

@@ -11,7 +11,7 @@ from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.local import run_locally
 from cosyflow.stage import StageResult
-from cosyflow.training.arguments import Arguments
+from cosyflow.training.arguments import Arguments, check_supported
 
 MODULE = "cosyflow.training"
 LOG_FILE = "train.log"
@@ -32,9 +32,10 @@ def launch(arguments: Arguments, launcher: str = "local", num_nodes: int = 1, gp
         CosyFlowError: what is asked for is not there, or the training failed or was stopped.
     """
     if launcher != "local":
-        raise CosyFlowError(f"--launcher {launcher}: it comes with the cluster and is not there yet; use local")
+        raise CosyFlowError(f"--launcher {launcher}: comes with the cluster and is not there yet; use local")
     if num_nodes != 1:
         raise CosyFlowError(f"--num_nodes {num_nodes}: several machines need the cluster's launcher; here it is 1")
+    check_supported(arguments)
     _check_inputs(arguments)
     if storage.is_remote(arguments.model_dir):
         with tempfile.TemporaryDirectory(prefix="cosyflow-train-") as folder:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.training.arguments import Arguments, add_arguments
+from cosyflow.training.lifeline import end_with_parent
 
 STOPPED = 143
 """Exit status after a request to stop: 128 and SIGTERM, so that whoever started the run knows it is not finished."""
 
 
 def main() -> None:
+    end_with_parent(signal.SIGKILL)  # torchrun, whose sessions of their own keep other signals from its processes
     parser = argparse.ArgumentParser(prog="python -m cosyflow.training", allow_abbrev=False)
     add_arguments(parser)
     arguments = Arguments.of(parser.parse_args())

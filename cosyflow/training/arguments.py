@@ -6,6 +6,8 @@ import argparse
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+from cosyflow.errors import CosyFlowError
+
 
 def _option(name: str, meaning: str, default: Any = MISSING, **settings: Any) -> Any:
     """A field that is an option of the command line; without a default it is required."""
@@ -87,6 +89,16 @@ class Arguments:
             else:
                 words += [option] if value is True else [option, str(value)]
         return words
+
+
+def check_supported(arguments: Arguments) -> None:
+    """Raises CosyFlowError for what can be asked for and is not there."""
+    if arguments.model != "llm":
+        raise CosyFlowError(f"--model {arguments.model}: it cannot be trained yet, only llm can")
+    if arguments.train_engine != "torch_ddp":
+        raise CosyFlowError(f"--train_engine {arguments.train_engine}: it is not there yet, only torch_ddp is")
+    if arguments.dpo or arguments.ref_model:
+        raise CosyFlowError("--dpo: training on preferences is not there yet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

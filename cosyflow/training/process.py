@@ -16,7 +16,7 @@ from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import say
-from cosyflow.training.arguments import Arguments
+from cosyflow.training.arguments import Arguments, check_supported
 from cosyflow.training.checkpoints import CheckpointWriter, Resumption, load
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import Ending, StopRequest, train
@@ -47,16 +47,6 @@ def run(arguments: Arguments) -> Ending:
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
         return _train_language_model(arguments, recipe, ranks, stop)
-
-
-def check_supported(arguments: Arguments) -> None:
-    """Raises CosyFlowError for what can be asked for and is not there."""
-    if arguments.model != "llm":
-        raise CosyFlowError(f"--model {arguments.model}: it cannot be trained yet, only llm can")
-    if arguments.train_engine != "torch_ddp":
-        raise CosyFlowError(f"--train_engine {arguments.train_engine}: it is not there yet, only torch_ddp is")
-    if arguments.dpo or arguments.ref_model:
-        raise CosyFlowError("--dpo: training on preferences is not there yet")
 
 
 def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, stop: StopRequest) -> Ending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,9 +49,13 @@ def test_killed_training_ends_with_the_same_weights(corpus: TokenCorpus, tmp_pat
 
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "cosyflow", *options(corpus, killed, max_steps=100)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     wait_for_update(killed, 10, process)
-    kill_session(process.pid)
+    family = descendants(process.pid)
+    assert len(family) >= 2 + PROCESSES, "the launcher, torchrun and its processes"
+    for member in family:
+        os.kill(member, signal.SIGKILL)
+    process.wait()
     saved = sorted(path.name for path in killed.glob("*.yaml"))
     assert saved, "killed before the first checkpoint"
     assert not (killed / "result.json").exists()
@@ -81,16 +86,15 @@ def logged(model_dir: Path) -> list[tuple[int, float]]:
     return [(entry["update"], entry["train/loss"]) for entry in entries if "train/loss" in entry]
 
 
-def kill_session(leader: int) -> None:
-    """Kills the launcher and all processes below it, as a power cut would."""
+def descendants(process: int) -> list[int]:
+    """A process and all that it started, directly or not."""
+    children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and session_of(entry) == leader:
-            os.kill(int(entry.name), signal.SIGKILL)
-    os.waitpid(leader, 0)
-
-
-def session_of(process: Path) -> int:
-    try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
-    except OSError:  # it has ended
-        return -1
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found = [process]
+    for member in found:
+        found += children.get(member, [])
+    return found

@@ -1,4 +1,4 @@
-"""A small training set of tokens in real parquet shards, with a real tokenizer: all that training a language model reads."""
+"""A small training set in real parquet shards, with a real tokenizer: all that training a language model reads."""
 
 from __future__ import annotations
 
