@@ -15,6 +15,7 @@ from pathlib import Path
 
 ADDRESS = "127.0.0.1"
 FIRST_PORT, PORTS = 20_000, 10_000  # below the ports that Linux gives to outgoing connections
+POLL_SECONDS = 0.05  # how long the end of the `with` body may wait
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -31,7 +32,7 @@ def serve(directory: Path | str) -> Iterator[str]:
         server = http.server.ThreadingHTTPServer((ADDRESS, preferred), handler)
     except OSError:
         server = http.server.ThreadingHTTPServer((ADDRESS, 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True)
     thread.start()
     try:
         yield f"http://{ADDRESS}:{server.server_port}"

@@ -45,7 +45,7 @@ def flaky(s3_folder: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> 
     handler = type("Handler", (FlakyProxy,), {"upstream": (host, int(port))})
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
     yield handler
     server.shutdown()
