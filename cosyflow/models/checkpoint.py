@@ -63,33 +63,6 @@ def _read_pickle(path: Path) -> Any:
     except Exception as error:  # unpickling damaged bytes raises nearly every kind
         reason = str(error).strip().split("\n")[0]
         raise CosyFlowError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(content, dict):
-        raise CosyFlowError(f"{path}: holds a {type(content).__name__}, a checkpoint is a dictionary of tensors")
-    tensors = {key: value for key, value in content.items() if key not in _BOOKKEEPING}
-    for key, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise CosyFlowError(f"{path}: {key} is a {type(value).__name__}, a checkpoint holds tensors only")
-    return tensors
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CosyFlowError(f"{path}: not a readable safetensors file ({error})") from error
-
-
-def _read_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CosyFlowError(f"{path}: not a readable checkpoint ({reason})") from error
 
 
 @dataclass(frozen=True)
