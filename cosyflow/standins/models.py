@@ -7,11 +7,9 @@ import json
 from pathlib import Path
 
 from cosyflow.errors import CosyFlowError
+from cosyflow.pretrained import QWEN2_FOLDER, STAND_INS_MARK, WHISPER_RANKS
 from cosyflow.standins.onnx_models import write_onnx_models
 from cosyflow.standins.text_models import make_qwen2_folder, make_whisper_ranks
-from cosyflow.text.tokenizer import QWEN2_FOLDER, WHISPER_RANKS
-
-MARK = "STAND_INS.json"
 
 
 def make_stand_ins(directory: Path, seed: int = 0) -> list[str]:
@@ -24,7 +22,7 @@ def make_stand_ins(directory: Path, seed: int = 0) -> list[str]:
     Raises:
         CosyFlowError: the folder has files that are not stand-ins; they are not overwritten.
     """
-    mark = directory / MARK
+    mark = directory / STAND_INS_MARK
     if directory.exists() and not directory.is_dir():
         raise CosyFlowError(f"{directory}: is a file, not a folder")
     if directory.is_dir() and not mark.exists() and any(directory.iterdir()):
@@ -37,4 +35,4 @@ def make_stand_ins(directory: Path, seed: int = 0) -> list[str]:
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != mark)
     digests = {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     mark.write_text(json.dumps({"seed": seed, "files": digests}, indent=1) + "\n", encoding="utf-8")
-    return [*digests, MARK]
+    return [*digests, STAND_INS_MARK]

@@ -7,15 +7,17 @@ different ones, and nothing is learnt. Each carries STAND_IN_KEY in its metadata
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-STAND_IN_KEY = "cosyflow.stand_in"
+from cosyflow.pretrained import STAND_IN_KEY
+
 OPSET = 17
 IR_VERSION = 8
 
@@ -44,7 +46,7 @@ class Quantiser:
 
     @property
     def codebook_size(self) -> int:
-        return self.levels**self.digits
+        return int(self.levels**self.digits)
 
 
 QUANTISERS = {
@@ -67,7 +69,7 @@ def speaker_model(seed: int) -> onnx.ModelProto:
     """
     random = np.random.default_rng([seed, 1])
     projection = random.standard_normal((3 * FBANK_BINS, SPEAKER_DIM)) / math.sqrt(3 * FBANK_BINS)
-    constants = {
+    constants: dict[str, ArrayLike] = {
         "projection": projection.astype(np.float32),
         "floor": np.float32(1e-6),
         "one_frame_before": np.array([0, 1, 0, 0, 0, 0], np.int64),
@@ -106,7 +108,7 @@ def tokenizer_model(quantiser: Quantiser, seed: int) -> onnx.ModelProto:
     """
     kernel, bias = _cepstral_projection(quantiser, seed)
     lead = (quantiser.window - quantiser.stride) // 2
-    constants = {
+    constants: dict[str, ArrayLike] = {
         "kernel": kernel,
         "bias": bias,
         "padding": np.array([0, 0, lead, 0, 0, quantiser.window], np.int64),
@@ -175,7 +177,7 @@ def _model(
     nodes: list[onnx.NodeProto],
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
-    constants: dict[str, NDArray[np.generic] | np.generic],
+    constants: Mapping[str, ArrayLike],
     seed: int,
 ) -> onnx.ModelProto:
     initializers = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]

@@ -12,10 +12,9 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
+from cosyflow.pretrained import QWEN2_FOLDER, WHISPER_RANKS, how_to_get
 from cosyflow.text import special_tokens
 
-QWEN2_FOLDER = "CosyVoice-BlankEN"
-WHISPER_RANKS = "multilingual.tiktoken"
 EMPTY_PIECE = "="  # the last line of the released rank file, a token of no bytes
 
 # how Qwen2 cuts text into the pieces within which BPE merges: contractions, letters, single digits, punctuation, spaces
@@ -80,9 +79,8 @@ def build_tokenizer(version: str, directory: str) -> Tokenizer:
 
 
 def _qwen2_tokenizer(folder: str, special: Sequence[str]) -> Tokenizer:
-    hint = f"put the released {QWEN2_FOLDER} folder there, or make a small one with: cosyflow stand-ins DIR"
-    vocabulary = json.loads(_read(storage.join(folder, "vocab.json"), hint))
-    lines = _read(storage.join(folder, "merges.txt"), hint).split("\n")
+    vocabulary = json.loads(_read(storage.join(folder, "vocab.json"), QWEN2_FOLDER))
+    lines = _read(storage.join(folder, "merges.txt"), QWEN2_FOLDER).split("\n")
     rules = [line for line in lines if line and not line.startswith("#version")]
     merges = [(left, right) for left, _, right in (rule.partition(" ") for rule in rules)]
     engine = _byte_level_bpe(vocabulary, merges)
@@ -107,8 +105,7 @@ def _tokens_of_the_folder(folder: str) -> list[str]:
 
 def _whisper_tokenizer(directory: str) -> Tokenizer:
     path = storage.join(directory, WHISPER_RANKS)
-    hint = "it is Whisper's: copy whisper/assets/multilingual.tiktoken of openai-whisper there"
-    lines = [line for line in _read(path, hint).splitlines() if line]
+    lines = [line for line in _read(path, WHISPER_RANKS).splitlines() if line]
     vocabulary = dict(_parse_rank(line, path) for line in lines)
     if sorted(vocabulary.values()) != list(range(len(lines))):
         raise CosyFlowError(f"{path}: the ranks are not 0 to {len(lines) - 1}, each once; copy the file again")
@@ -156,7 +153,7 @@ def _byte_alphabet() -> list[str]:
 BYTE_ALPHABET = _byte_alphabet()
 
 
-def _read(path: str, hint: str) -> str:
+def _read(path: str, source: str) -> str:
     if not storage.exists(path):
-        raise CosyFlowError(f"{path}: no such file; {hint}")
+        raise CosyFlowError(f"{path}: no such file; {how_to_get(source)}")
     return storage.read_text(path)

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from cosyflow.pretrained import QWEN2_FOLDER, WHISPER_RANKS
 from cosyflow.standins.text_models import make_qwen2_folder
-from cosyflow.text.tokenizer import QWEN2_FOLDER, WHISPER_RANKS, build_tokenizer
+from cosyflow.text.tokenizer import build_tokenizer
 
 PRETRAINED = Path(os.environ.get("COSYFLOW_PRETRAINED_DIR", "no-pretrained-directory"))
 QWEN2_BASE = 151643  # released ids below this are byte-level BPE

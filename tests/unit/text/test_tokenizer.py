@@ -93,9 +93,9 @@ def test_ranks_merge_the_lowest_first(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_files(tmp_path: Path) -> None:
-    with pytest.raises(CosyFlowError, match=r"vocab\.json: no such file; put the released CosyVoice-BlankEN"):
+    with pytest.raises(CosyFlowError, match=r"vocab\.json: no such file; copy CosyVoice-BlankEN from"):
         build_tokenizer("cosyvoice2", str(tmp_path))
-    with pytest.raises(CosyFlowError, match=r"multilingual\.tiktoken: no such file; it is Whisper's"):
+    with pytest.raises(CosyFlowError, match=r"multilingual\.tiktoken: no such file; copy whisper/assets"):
         build_tokenizer("cosyvoice", str(tmp_path))
     with pytest.raises(CosyFlowError, match="no version 'cosyvoice9'"):
         build_tokenizer("cosyvoice9", str(tmp_path))

@@ -1,0 +1,33 @@
+"""Stage 2: extract the speech tokens of each utterance."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dir", required=True, help="folder with wav.scp and the other Kaldi files")
+    parser.add_argument("--onnx_path", required=True, help="the speech tokenizer, speech_tokenizer_v2.onnx for example")
+    parser.add_argument("--output_dir", help="where the outputs go instead of --dir")
+    parser.add_argument("--num_thread", type=int, default=0, help="utterances at once; 0 is one for each core")
+    parser.add_argument("--num_processes", type=int, default=1, help="above 1: processes for a large corpus")
+    parser.add_argument(
+        "--max_reject_share", type=float, default=0.01, help="fail when more than this share is unusable"
+    )
+    parser.add_argument("--codebook_size", type=int, help="token ids are below this; known from the model's file name")
+
+
+def run(args: argparse.Namespace) -> None:
+    from cosyflow.extract.speech_token import extract_speech_tokens
+
+    extract_speech_tokens(
+        args.dir,
+        args.output_dir or args.dir,
+        args.onnx_path,
+        num_processes=args.num_processes,
+        max_reject_share=args.max_reject_share,
+        num_threads=args.num_thread,
+        name=Path(args.dir).name,
+        codebook_size=args.codebook_size,
+    )

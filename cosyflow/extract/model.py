@@ -1,0 +1,144 @@
+"""ONNX models for extraction: loaded with a check of their signature, run with the time they take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+from cosyflow.pretrained import STAND_IN_KEY, how_to_get
+
+Array = NDArray[Any]
+
+
+class ModelError(CosyFlowError):
+    """A model could not make anything of an input."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the inputs of a model must look like: their shapes (None stands for any length) and element types."""
+
+    purpose: str
+    shapes: Sequence[Sequence[int | None]]
+    types: Sequence[str]
+
+    def fits(self, inputs: Sequence[Any]) -> bool:
+        return len(inputs) == len(self.shapes) and all(
+            each.type == f"tensor({kind})" and len(each.shape) == len(shape) and all(map(_allows, each.shape, shape))
+            for each, shape, kind in zip(inputs, self.shapes, self.types, strict=True)
+        )
+
+
+def _allows(declared: int | str | None, wanted: int | None) -> bool:
+    """A model that declares a dimension by name, or not at all, takes any length."""
+    return wanted is None or not isinstance(declared, int) or declared == wanted
+
+
+SPEAKER = Signature("a speaker-embedding model (fbank [B, T, 80])", [[None, None, 80]], ["float"])
+TOKENIZER = Signature(
+    "a speech tokenizer (log-mel [1, 128, T] and length [1])", [[1, 128, None], [1]], ["float", "int32"]
+)
+
+
+@dataclass
+class RunTime:
+    """Seconds spent, and those of them within the model."""
+
+    total: float = 0.0
+    model: float = 0.0
+
+    def __add__(self, other: RunTime) -> RunTime:
+        return RunTime(self.total + other.total, self.model + other.model)
+
+    @property
+    def outside_model(self) -> float:
+        """Share of the time that is not the model's, 0 to 1."""
+        return 1.0 - self.model / self.total if self.total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model on this machine's disk: `path` to load, `name` (the path or URI that the user gave) for messages."""
+
+    path: str
+    name: str
+
+
+@dataclass
+class OnnxModel:
+    """A loaded model. `run` may be called from several threads."""
+
+    file: ModelFile
+    signature: Signature
+    session: Any = field(repr=False)
+
+    @classmethod
+    def load(cls, file: ModelFile, signature: Signature, device: int = 0) -> OnnxModel:
+        """Loads on the CUDA device of that number where there is one, else on the CPU with one thread a call.
+
+        Raises CosyFlowError when the file is not an ONNX model or its inputs are not those of the signature.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(file.path, options, providers=_providers(device))
+        except Exception as error:  # onnxruntime's own exceptions have no common base but this
+            raise CosyFlowError(f"{file.name}: cannot be loaded as an ONNX model ({error})") from error
+        if not signature.fits(session.get_inputs()):
+            found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in session.get_inputs())
+            raise CosyFlowError(f"{file.name}: not {signature.purpose}; its inputs are {found}")
+        return cls(file, signature, session)
+
+    @property
+    def is_stand_in(self) -> bool:
+        metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        return STAND_IN_KEY in metadata
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the first dimension of the first input is free."""
+        batch: int | str | None = self.session.get_inputs()[0].shape[0]
+        return batch != 1
+
+    @property
+    def provider(self) -> str:
+        """Where it runs: "CPU" or "CUDA"."""
+        name: str = self.session.get_providers()[0]
+        return name.removesuffix("ExecutionProvider")
+
+    def run(self, *inputs: Array, run_time: RunTime) -> Array:
+        """The first output; the time is added to `run_time`. Raises ModelError when the model refuses the inputs."""
+        names = [each.name for each in self.session.get_inputs()]
+        start = time.perf_counter()
+        try:
+            output: Array = self.session.run(None, dict(zip(names, inputs, strict=True)))[0]
+        except Exception as error:  # as above
+            shapes = ", ".join(str(list(np.shape(each))) for each in inputs)
+            raise ModelError(f"{self.file.name} failed on inputs of shape {shapes} ({error})") from error
+        finally:
+            run_time.model += time.perf_counter() - start
+        return output
+
+
+def require_model(onnx_path: str) -> None:
+    """Raises CosyFlowError when there is no such file, saying where to get it."""
+    if not storage.exists(onnx_path):
+        raise CosyFlowError(f"{onnx_path}: no such file; {how_to_get(storage.name(onnx_path))}")
+
+
+def _providers(device: int) -> list[Any]:
+    cpu = "CPUExecutionProvider"
+    if not torch.cuda.is_available() or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return [cpu]
+    return [("CUDAExecutionProvider", {"device_id": device % torch.cuda.device_count()}), cpu]

@@ -1,0 +1,71 @@
+"""The pretrained directory: which files a version has there, and what to do when one is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+
+SPEAKER_MODEL = "campplus.onnx"
+QWEN2_FOLDER = "CosyVoice-BlankEN"
+WHISPER_RANKS = "multilingual.tiktoken"
+VOCODERS = ("hift.pt", "hifigan.pt")
+
+STAND_INS_MARK = "STAND_INS.json"  # in a directory of stand-ins
+STAND_IN_KEY = "cosyflow.stand_in"  # in the metadata of a stand-in ONNX model
+
+
+@dataclass(frozen=True)
+class SpeechTokenizer:
+    """A speech tokenizer: its file, how many codes it has, and how many tokens it makes of a second."""
+
+    file: str
+    codebook_size: int
+    tokens_per_second: int
+
+
+SPEECH_TOKENIZERS = {
+    "cosyvoice": SpeechTokenizer("speech_tokenizer_v1.onnx", 4096, 50),
+    "cosyvoice2": SpeechTokenizer("speech_tokenizer_v2.onnx", 6561, 25),
+    "cosyvoice3": SpeechTokenizer("speech_tokenizer_v3.onnx", 6561, 25),
+}
+
+_MADE_BY_STAND_INS = {SPEAKER_MODEL, QWEN2_FOLDER, *(each.file for each in SPEECH_TOKENIZERS.values())}
+
+
+def locate(directory: str, *names: str) -> str:
+    """The path or URI of the first of `names` that the pretrained directory (local or s3://) has.
+
+    Raises:
+        CosyFlowError: it has none of them; the message says where they come from.
+    """
+    for name in names:
+        uri = storage.join(directory, name)
+        if storage.exists(uri):
+            return uri
+    raise CosyFlowError(f"{storage.join(directory, names[0])}: no such file; {how_to_get(*names)}")
+
+
+def how_to_get(*names: str) -> str:
+    """What a message about a missing file of the pretrained directory ends with; any of the names will do."""
+    if names == (WHISPER_RANKS,):
+        return "copy whisper/assets/multilingual.tiktoken of openai-whisper there"
+    advice = f"copy {' or '.join(names)} from a released CosyVoice model"
+    if _MADE_BY_STAND_INS.isdisjoint(names):
+        return advice
+    return f"{advice}, or make a small one with: cosyflow stand-ins DIR"
+
+
+def codebook_size(onnx_path: str) -> int:
+    """The number of codes of a speech tokenizer, by its file's name. Raises CosyFlowError for an unknown name."""
+    sizes = {each.file: each.codebook_size for each in SPEECH_TOKENIZERS.values()}
+    name = storage.name(onnx_path)
+    if name not in sizes:
+        raise CosyFlowError(f"{onnx_path}: not one of {', '.join(sizes)}, so give its codebook_size")
+    return sizes[name]
+
+
+def is_stand_in(directory: str) -> bool:
+    """Whether the directory was made by `cosyflow stand-ins`."""
+    return storage.exists(storage.join(directory, STAND_INS_MARK))
