@@ -34,7 +34,8 @@ def next_token_loss(
     """Cross entropy of `head(hidden)`, float32, a chunk of positions at a time.
 
     With smoothing e the wanted distribution is 1-e at the target and e/(V-1) elsewhere, and the loss is the
-    Kullback-Leibler divergence from it, so that 0 can be reached. The backward pass recomputes the logits.
+    Kullback-Leibler divergence from it, so that 0 can be reached. With several chunks the backward pass recomputes
+    their logits.
 
     Args:
         hidden: [M, H], where the targets are predicted.
@@ -45,13 +46,11 @@ def next_token_loss(
     Returns:
         loss float32 [M] and log-probability of the target float32 [M], both 0 at IGNORE; hits bool [M].
     """
+    if len(targets) <= CHUNK:
+        return _chunk_loss(hidden, head, targets, smoothing)
     parts = []
     for hidden_part, targets_part in zip(torch.split(hidden, CHUNK), torch.split(targets, CHUNK), strict=True):
-        if torch.is_grad_enabled():
-            part = checkpoint(_chunk_loss, hidden_part, head, targets_part, smoothing, use_reentrant=False)
-        else:
-            part = _chunk_loss(hidden_part, head, targets_part, smoothing)
-        parts.append(part)
+        parts.append(checkpoint(_chunk_loss, hidden_part, head, targets_part, smoothing, use_reentrant=False))
     loss, logprob, hit = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return loss, logprob, hit
 
