@@ -41,7 +41,8 @@ class WeightNormConv2d(nn.Module):
         self._register_load_state_dict_pre_hook(_accept_parametrised_names)  # type: ignore[no-untyped-call]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, in, T, period] -> [B, out, T / stride, period]
-        weight = torch._weight_norm(self.weight_v, self.weight_g, 0)
+        length = torch.linalg.vector_norm(self.weight_v, dim=(1, 2, 3), keepdim=True)
+        weight = self.weight_v * (self.weight_g / length)
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 

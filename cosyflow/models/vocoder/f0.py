@@ -9,6 +9,7 @@ from cosyflow.models.vocoder.convolution import PaddedConv1d, same_length_conv, 
 
 CAUSAL_LOOK_AHEAD = 3  # mel frames
 LAYERS = 5
+INITIAL_F0 = 100.0  # Hz; from 0 Hz an untrained predictor needs hundreds of steps to reach the range of a voice
 
 
 class F0Predictor(nn.Module):
@@ -29,6 +30,7 @@ class F0Predictor(nn.Module):
             layers += [same_length_conv(channels, channels, 3, causal=causal), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)
+        nn.init.constant_(self.classifier.bias, INITIAL_F0)
 
     def forward(self, mel: torch.Tensor, final: bool = True) -> torch.Tensor:
         """mel [B, bins, F] -> f0 [B, F] in Hz; with `final=False` the last `look_ahead` frames are only context.
