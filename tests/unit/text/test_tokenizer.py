@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,10 @@ def tokenizers(directory: Path) -> dict[str, Tokenizer]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Mn", "Mc", "Lo", "So", "Lt"]), max_size=40))
+@given(text=st.text(st.characters(codec="utf-8", max_codepoint=0x9FFF), max_size=40))
 def test_any_text_comes_back(tokenizers: dict[str, Tokenizer], version: str, text: str) -> None:
-    if version != "cosyvoice":  # Qwen2 composes accents first
-        text = tokenizers[version].decode(tokenizers[version].encode(text))
-    assert tokenizers[version].decode(tokenizers[version].encode(text)) == text
+    expected = text if version == "cosyvoice" else unicodedata.normalize("NFC", text)
+    assert tokenizers[version].decode(tokenizers[version].encode(text)) == expected
 
 
 @pytest.mark.parametrize(("version", "special"), [("cosyvoice2", COSYVOICE2), ("cosyvoice3", COSYVOICE3)])
