@@ -163,6 +163,7 @@ def _connect(settings: S3Settings, process: int) -> S3FileSystem:
         endpoint_override=settings.endpoint,
         connect_timeout=5,
         request_timeout=60,
+        allow_delayed_open=True,  # a small object is one request instead of three
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
     )
 

@@ -14,7 +14,7 @@ import pytest
 
 from cosyflow import storage
 from cosyflow.corpus import http
-from cosyflow.corpus.checksums import parse_checksums
+from cosyflow.corpus.checksums import LIBRITTS_SHA256, parse_checksums
 from cosyflow.corpus.download import RECORD, download_subset
 from cosyflow.errors import CosyFlowError
 from cosyflow.standins.corpus import pack_corpus, serve
@@ -205,11 +205,22 @@ def test_an_address_without_checksums_or_without_a_server(
 ) -> None:
     folder, url = mirror
     (folder / "md5sum.txt").unlink()
-    options = ("--part", "dev-clean", "--output_dir", tmp_path / "data")
+    options = ("--part", "my-speech", "--output_dir", tmp_path / "data")
     error = fails("download", *options, "--data_url", url, unchanged=tmp_path)
     assert f"{url} has neither md5sum.txt nor sha256sum.txt" in error
     error = fails("download", *options, "--data_url", "http://127.0.0.1:9", unchanged=tmp_path)
     assert "http://127.0.0.1:9/md5sum.txt cannot be fetched" in error
+
+
+def test_without_a_list_the_known_checksums_of_libritts_count(
+    mirror: tuple[Path, str], tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = mirror
+    (folder / "md5sum.txt").unlink()
+    options = ("--part", "dev-clean", "--data_url", url, "--output_dir", tmp_path / "data")
+    assert f"{LIBRITTS_SHA256['dev-clean.tar.gz']} is expected" in fails("download", *options, unchanged=tmp_path)
+    monkeypatch.setitem(LIBRITTS_SHA256, "dev-clean.tar.gz", storage.digest(str(folder / "dev-clean.tar.gz")))
+    assert download_subset("dev-clean", url, str(tmp_path / "data")).counts["utterances"] == 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, read_kaldi, write_kaldi
@@ -15,6 +15,7 @@ WORDS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_si
 PHRASES = st.lists(WORDS, min_size=1, max_size=4).map("  ".join)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     rows=st.lists(st.tuples(WORDS, PHRASES, PHRASES, WORDS), min_size=1, max_size=6, unique_by=lambda row: row[0]),
     instruct=st.none() | PHRASES,
