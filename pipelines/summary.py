@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,39 @@ def summarize(manifests: Sequence[Manifest], seconds: float, arguments: Mapping[
     for stage in NUMBERS:
         lines.append(_stage_row(stage, [manifest for manifest in manifests if manifest.stage == stage]))
     lines += [f"{'all':<18} {format_seconds(seconds):>7}  below {arguments['data_root']}", ""]
+    for manifest in manifests:
+        lines += _loss_lines(manifest.details) if manifest.stage == "train" else []
+        lines += _registry_lines(manifest.details) if manifest.stage == "register" else []
     if any(manifest.stand_ins for manifest in manifests):
-        lines.append("Stand-in models took part: the result shows that everything works, and speaks no word.")
+        lines.append("Made with stand-in models: this shows that everything works, the model speaks nothing.")
+    lines += ["", f"Full output    {log_path}"]
     if arguments.get("mlflow_uri"):
-        lines.append(f"See the runs and models:  mlflow ui --backend-store-uri {arguments['mlflow_uri']}")
-    lines.append(f"Full output:              {log_path}")
+        lines.append(f"Runs, models   {mlflow_command(arguments['mlflow_uri'])}")
     return "\n".join(lines) + "\n"
+
+
+def mlflow_command(uri: str) -> str:
+    """How the runs and models of a tracking store are looked at."""
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}"
+
+
+def _loss_lines(details: Mapping[str, Any]) -> list[str]:
+    """Losses of the first and the last epoch, and by how much they fell."""
+    lines = []
+    for kind, label in (("train", "Training loss"), ("cv", "Validation loss")):
+        first, last = details.get(f"{kind}_loss_first"), details.get(f"{kind}_loss_last")
+        if first is not None and last is not None:
+            lines.append(
+                f"{label:<16} {first:.3f} in the first epoch, {last:.3f} in the last ({last / first - 1:+.0%})"
+            )
+    return lines
+
+
+def _registry_lines(details: Mapping[str, Any]) -> list[str]:
+    versions = details.get("versions", {})
+    return [f"{'Registered':<16} {name} version {version}" for name, version in versions.items()]
 
 
 def _stage_row(stage: str, manifests: Sequence[Manifest]) -> str:

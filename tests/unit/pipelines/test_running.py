@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from pipelines.running import run
 from tests.stage_outputs import finish_stage
 
 SUBSETS = {"train_subsets": ["train-a", "train-b"], "dev_subsets": ["dev"], "test_subsets": ["none"]}
-ONLY_REGISTER = {"start_stage": 7, "stop_stage": 7}
+OUTSIDE = {"start_stage": 4, "stop_stage": 4}
+"""No stage has the number 4, so none works."""
 
 
 @pytest.fixture
@@ -55,6 +57,20 @@ def test_a_failed_stage_is_named_with_its_error_in_one_line(data_root: Path, tmp
     assert "Traceback" in (tmp_path / "run" / "run.log").read_text()
     assert "[stage 6/10 merge" not in terminal.getvalue()
     assert "Ended as **FAILED**" in next((tmp_path / "run").rglob("report/summary")).read_text()
+
+
+def test_stages_beyond_the_last_one_are_skipped_when_they_never_ran(data_root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(data_root)
+    for name in ("train-a", "train-b", "dev"):
+        speech = tmp_path / "speech" / name / "84" / "121"
+        speech.mkdir(parents=True)
+        (speech / f"84_121_{name}.wav").write_bytes(b"RIFF")
+    only_download = {"start_stage": -1, "stop_stage": -1, "data_url": str(tmp_path / "speech")}
+    terminal = io.StringIO()
+    assert run(arguments(data_root, **only_download), tmp_path / "run", terminal) == 0
+    assert re.search(r"^download +00:00  3 subsets: 0.0 MB, 3 files", terminal.getvalue(), re.MULTILINE)
+    for stage in list(NUMBERS)[1:]:
+        assert re.search(rf"^{stage} +skipped$", terminal.getvalue(), re.MULTILINE), stage
 
 
 def test_what_cannot_work_is_refused_before_the_first_stage(data_root: Path, tmp_path: Path) -> None:
