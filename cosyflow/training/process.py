@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from cosyflow import storage
+from cosyflow import __version__, storage
 from cosyflow.config.llm import LMConfig
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
@@ -162,7 +162,8 @@ def _sinks(arguments: Arguments, settings: Mapping[str, Any], done: int) -> dict
 
         name = arguments.run_name or f"{settings['version']}-{arguments.model}"
         params = {key: str(value)[:500] for key, value in settings.items()}
-        sinks["MLflow"] = Mlflow(MlflowRun(uri, arguments.experiment, name, params), arguments.model_dir)
+        tags = {"cosyflow.version": __version__, "recipe": settings["version"], "model": arguments.model}
+        sinks["MLflow"] = Mlflow(MlflowRun(uri, arguments.experiment, name, params, tags), arguments.model_dir)
     return sinks
 
 
