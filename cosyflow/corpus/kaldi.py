@@ -84,6 +84,7 @@ def write_kaldi(data: KaldiData, directory: str) -> list[str]:
     }
     if data.has_instruct:
         tables[INSTRUCT] = {utterance.utt: utterance.instruct or "" for utterance in data.utterances}
+    _refuse_commands(directory, tables[WAV_SCP])
     _refuse_spaces(directory, tables[UTT2SPK])
     contents = {name: _format_table(directory, name, table) for name, table in tables.items()}
     for name, content in contents.items():

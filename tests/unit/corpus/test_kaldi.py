@@ -24,7 +24,7 @@ def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str, str]], instruct: str | None
 ) -> None:
     directory = str(tmp_path_factory.mktemp("kaldi"))
-    data = KaldiData([KaldiUtterance(utt, f"/data/{wav}", text, spk, instruct) for utt, wav, text, spk in rows])
+    data = KaldiData([KaldiUtterance(utt, f"/data/{wav}.wav", text, spk, instruct) for utt, wav, text, spk in rows])
     write_kaldi(data, directory)
     assert read_kaldi(directory) == data
 
@@ -46,6 +46,7 @@ def test_the_official_form_is_read(tmp_path: Path) -> None:
         (KaldiUtterance("a b", "/x", "t", "s"), r"wav\.scp: 'a b'"),
         (KaldiUtterance("a", "/x", "two\nlines", "s"), r"text: 'a' with value 'two\\nlines'"),
         (KaldiUtterance("a", "/x", "t", "two words"), "utt2spk: the speaker of a has a space"),
+        (KaldiUtterance("a", "sox x.mp3 -t wav - |", "t", "s"), r"wav\.scp: a is the output of a command"),
         (KaldiUtterance("a", "/x ", "t", "s"), r"wav\.scp: 'a' with value '/x '"),
     ],
 )
