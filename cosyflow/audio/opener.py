@@ -55,6 +55,8 @@ def open_audio(locator: str | bytes, name: str | None = None) -> tuple[torch.Ten
             samples, _ = soundfile.read(stream, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{name}: cannot be decoded ({error.error_string}); is the file damaged?") from error
+        except MemoryError as error:
+            raise AudioError(f"{name}: its header promises {info.num_samples} samples; is the file damaged?") from error
     if len(samples) < info.num_samples:
         raise AudioError(f"{name}: truncated, {len(samples)} of {info.num_samples} samples are there; copy it again")
     if not np.isfinite(samples).all():

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cosyflow.audio.opener import AudioError, inspect_audio, open_audio
 
@@ -91,3 +93,21 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "none.wav", tmp_path):
         with pytest.raises(AudioError, match="cannot be opened"):
             open_audio(str(path))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    content=st.sampled_from([WAV[:600], encoded(noise(500), "FLAC"), encoded(noise(500), "OGG", "VORBIS")]),
+    damage=st.dictionaries(st.integers(0, 200), st.integers(0, 255), min_size=1, max_size=8),
+    length=st.integers(0, 5000),
+)
+def test_any_damage_is_an_audio_error_or_none(content: bytes, damage: dict[int, int], length: int) -> None:
+    damaged = bytearray(content)
+    for position, value in damage.items():
+        damaged[position] = value
+    try:
+        waveform, sample_rate = open_audio(bytes(damaged[:length]))
+    except AudioError:
+        return
+    assert waveform.numel() > 0
+    assert sample_rate > 0
