@@ -101,9 +101,11 @@ def _work_folder(output_dir: str, subset: str) -> Iterator[Path]:
     output = Path(output_dir)
     is_new = not output.exists()
     storage.make_directory(output_dir)
-    work = tempfile.mkdtemp(prefix=f".{subset}.", suffix=".part", dir=output)
+    work = output / f".{subset}.unpacked.part"
+    storage.remove(str(work))  # of a run that was killed
+    work.mkdir()
     try:
-        yield Path(work)
+        yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if is_new and not any(output.iterdir()):

@@ -100,8 +100,8 @@ def test_the_archive_can_be_kept_and_is_then_used(mirror: tuple[Path, str], tmp_
     assert kept.exists()
 
 
-def test_the_beginning_of_an_older_archive_does_no_harm(mirror: tuple[Path, str], tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
+def test_what_a_killed_run_left_does_no_harm(mirror: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "data" / ".dev-clean.unpacked.part" / "LibriTTS" / "dev-clean" / "84").mkdir(parents=True)
     (tmp_path / "data" / ".dev-clean.tar.gz.part").write_bytes(b"older")
     download_subset("dev-clean", mirror[1], str(tmp_path / "data"))
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["LibriTTS"]
