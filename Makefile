@@ -1,50 +1,73 @@
 # make demo [CORPUS=DIR]   the whole pipeline on this machine, in minutes, with stand-in models
-# make test                all tests
-# make lint                style, types and the import rule
+# make test [TESTS=...]    all tests, or those named
+# make lint types imports  style, strict types, and the rule of which package may import which
 # make compile             the pipeline's IR YAML into build/pipelines [IMAGES=lock file]
 # make setup               the environment alone, from the lock file; the others do it when it is needed
 
 UV_VERSION := 0.13.9
 VENV := .venv
-PYTHON := $(VENV)/bin/python
+VENV_312 := build/venv-3.12
+DEMO_ROOT := exp/demo
+BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test lint compile setup
+.PHONY: demo test lint types imports test-312 compile setup
 
 demo: $(INSTALLED)
-	@$(PYTHON) -m pipelines demo $(if $(CORPUS),--corpus "$(CORPUS)")
+	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)")
 
 test: $(INSTALLED)
-	$(PYTHON) -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(INSTALLED)
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
-	$(VENV)/bin/lint-imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+test-312: $(INSTALLED_312)
+	$(VENV_312)/bin/python -m pytest tests/unit components
 
 compile: $(INSTALLED)
-	$(PYTHON) -m pipelines compile --output build/pipelines $(if $(IMAGES),--images "$(IMAGES)")
+	$(BIN)/python -m pipelines compile --output build/pipelines $(if $(IMAGES),--images "$(IMAGES)")
 
 setup: $(INSTALLED)
 
-# uv if it is there; otherwise a copy of its own in build/uv. The interpreter is the first usable one of 3.11 and 3.12.
-$(INSTALLED): pyproject.toml uv.lock
-	@interpreter=; \
-	for candidate in $(VENV)/bin/python python3 python3.12 python3.11; do \
-		if $$candidate -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+# The first usable interpreter of the machine; nothing where there is none, then uv fetches one.
+find_python = for candidate in $(1); do \
+		if $$candidate -c 'import sys, venv; sys.exit(sys.version_info[:2] not in $(2))' 2>/dev/null; then \
 			interpreter=$$($$candidate -c 'import sys; print(sys.executable)'); break; \
 		fi; \
-	done; \
-	uv=$$(command -v uv); \
+	done
+
+# uv of the machine; without one a copy of its own in build/uv, for which the interpreter is needed.
+find_uv = uv=$$(command -v uv); \
 	if [ -z "$$uv" ]; then \
-		if [ -z "$$interpreter" ]; then \
-			echo "make: Python 3.11 or 3.12 with its venv module is needed" >&2; exit 1; \
-		fi; \
 		uv=build/uv/bin/uv; \
-		if [ ! -x $$uv ]; then \
-			"$$interpreter" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==$(UV_VERSION) || exit 1; \
+		if [ -z "$$interpreter" ]; then \
+			echo "make: Python 3.11 or 3.12 with its venv module is needed, or uv" >&2; exit 1; \
 		fi; \
-	fi; \
-	echo "Installing from uv.lock into $(VENV)"; \
-	"$$uv" sync --frozen --quiet --extra demo --python "$${interpreter:-3.12}" && touch $(INSTALLED)
+		if [ ! -x $$uv ]; then \
+			"$$interpreter" -m venv build/uv && \
+			build/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || exit 1; \
+		fi; \
+	fi
+
+$(INSTALLED): pyproject.toml uv.lock
+	@interpreter=; $(call find_python,$(BIN)/python python3 python3.12 python3.11,((3, 11), (3, 12))); \
+	$(find_uv); \
+	echo "Installs from uv.lock into $(VENV)"; \
+	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet --extra demo --python "$${interpreter:-3.12}" && \
+	touch $@
+
+$(INSTALLED_312): pyproject.toml uv.lock
+	@interpreter=; $(call find_python,$(VENV_312)/bin/python python3.12 python3,((3, 12),)); \
+	$(find_uv); \
+	echo "Installs from uv.lock into $(VENV_312)"; \
+	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet --extra demo --python "$$interpreter" && \
+	touch $@

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
@@ -57,12 +57,12 @@ def demo(work_dir: Path, corpus: Path | None = None, terminal: TextIO = sys.stdo
         0, or 1 when a stage failed.
     """
     from cosyflow.standins.corpus import pack_corpus, serve, speak_corpus
-
     from cosyflow.standins.models import make_stand_ins
     from pipelines.__main__ import new_run_dir
     from pipelines.running import run
 
     work_dir = work_dir.resolve()
+    terminal.write(f"[demo] everything goes to {work_dir}\n")
     pretrained, archives = work_dir / "pretrained", work_dir / "archives"
     with _step("makes the stand-in models", terminal):
         make_stand_ins(pretrained)
@@ -73,26 +73,28 @@ def demo(work_dir: Path, corpus: Path | None = None, terminal: TextIO = sys.stdo
     tree = find_subsets(corpus)
     with _step(f"packs {', '.join(tree.train + tree.dev + tree.test)}", terminal):
         pack_corpus(tree.folder, archives)
-    processes = max(1, (os.cpu_count() or 2) // 2)  # KFP runs two subsets at a time
     with serve(archives) as url:
-        arguments = {
-            "recipe": RECIPE,
-            "data_root": str(work_dir / "data"),
-            "data_url": url,
-            "pretrained_dir": str(pretrained),
-            "train_subsets": tree.train,
-            "dev_subsets": tree.dev,
-            "test_subsets": tree.test or ["none"],
-            "num_processes": processes,
-            "num_utts_per_parquet": 16,
-            "num_workers": 1,
-            "prefetch": 4,
-            "pin_memory": False,
-            "average_num": 3,
-            "mlflow_uri": f"sqlite:///{work_dir / 'mlflow.db'}",
-            "experiment": "cosyflow-demo",
-        }
-        return run(arguments, new_run_dir(work_dir / "runs"), terminal)
+        return run(demo_arguments(tree, url, pretrained, work_dir), new_run_dir(work_dir / "runs"), terminal)
+
+
+def demo_arguments(tree: Tree, url: str, pretrained: Path, work_dir: Path) -> dict[str, Any]:
+    """The pipeline's parameters for a corpus of minutes on a machine of two cores."""
+    return {
+        "recipe": RECIPE,
+        "data_root": str(work_dir / "data"),
+        "data_url": url,
+        "pretrained_dir": str(pretrained),
+        "train_subsets": tree.train,
+        "dev_subsets": tree.dev,
+        "test_subsets": tree.test or ["none"],
+        "num_processes": max(1, (os.cpu_count() or 2) // 2),  # KFP runs two subsets at a time
+        "num_utts_per_parquet": 16,
+        "num_workers": 0,
+        "pin_memory": False,
+        "average_num": 3,
+        "mlflow_uri": f"sqlite:///{work_dir / 'mlflow.db'}",
+        "experiment": "cosyflow-demo",
+    }
 
 
 @contextmanager
