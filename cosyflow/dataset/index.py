@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from cosyflow.dataset.shard import ShardNotes, open_shard, ragged, read_columns, read_list
+from cosyflow.dataset.shard import ShardNotes, open_shard, read_columns, read_list, read_lists
 from cosyflow.dataset.utterances import ABSENT, TokenTable, UtteranceIndex
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
@@ -78,7 +78,7 @@ def _read_facts(shard: str) -> _ShardFacts:
     with open_shard(shard) as file:
         columns = set(file.schema_arrow.names)
         table = read_columns(shard, file, ["utt", "text", *(["instruct"] if "instruct" in columns else [])])
-        fields = table.to_pydict()
+        fields = {name: table[name].to_pylist() for name in table.column_names}
         for name, values in fields.items():
             if None in values:
                 raise CosyFlowError(f"{shard}: row {values.index(None) + 1} has no {name}")
@@ -139,7 +139,7 @@ def _list_lengths(shard: str, file: pq.ParquetFile, column: str, num_rows: int) 
     """Length of each row's list: int32 [rows]; ABSENT where the shard has no such column, 0 for a null."""
     if column not in file.schema_arrow.names:
         return np.full(num_rows, ABSENT, np.int32)
-    _, offsets = ragged(read_columns(shard, file, [column]).column(0))
+    _, offsets = read_lists(shard, read_columns(shard, file, [column]), column)
     return np.diff(offsets).astype(np.int32)
 
 

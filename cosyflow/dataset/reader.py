@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cosyflow.dataset.plan import WINDOW_SHARDS
-from cosyflow.dataset.shard import open_shard, ragged, read_columns
+from cosyflow.dataset.shard import open_shard, read_columns, read_lists
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
 
@@ -145,7 +145,7 @@ class UtteranceReader:
         )
 
     def _tokens(self, uri: str, table: Any, column: str, utts: list[str]) -> _Sequences:
-        values, offsets = ragged(table[column])
+        values, offsets = read_lists(uri, table, column)
         limit = np.inf if self.speech_ids is None else self.speech_ids
         wrong = np.flatnonzero((values < 0) | (values >= limit))
         if len(wrong):
@@ -159,7 +159,7 @@ class UtteranceReader:
 
 def _embeddings(uri: str, table: Any, column: str, utts: list[str]) -> np.ndarray:
     """Embeddings of a shard, each divided by its Euclidean length: float32 [rows, dimension]."""
-    values, offsets = ragged(table[column])
+    values, offsets = read_lists(uri, table, column)
     sizes = np.diff(offsets)
     odd = np.flatnonzero((sizes != sizes[:1]) | (sizes == 0))
     if len(odd):

@@ -17,15 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cosyflow import storage
+from cosyflow.dataset.arrow import list_type, ragged, to_arrow
 from cosyflow.errors import CosyFlowError
 
 NOTES_KEY = b"cosyflow"
 NOTES_VERSION = 1
 DATA_LIST = "data.list"
-
-
-def _list_of(item: pa.DataType) -> pa.DataType:
-    return pa.list_(pa.field("element", item))
 
 
 COLUMN_TYPES: dict[str, pa.DataType] = {
@@ -34,11 +31,11 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
     "wav": pa.string(),
     "text": pa.string(),
     "spk": pa.string(),
-    "utt_embedding": _list_of(pa.float64()),
-    "spk_embedding": _list_of(pa.float64()),
-    "speech_token": _list_of(pa.int64()),
+    "utt_embedding": list_type(pa.float64()),
+    "spk_embedding": list_type(pa.float64()),
+    "speech_token": list_type(pa.int64()),
     "instruct": pa.string(),
-    "reject_speech_token": _list_of(pa.int64()),
+    "reject_speech_token": list_type(pa.int64()),
 }
 REQUIRED_COLUMNS = ("utt", "audio_data", "wav", "text", "spk")
 
@@ -84,7 +81,7 @@ def write_shard(uri: str, columns: Mapping[str, Sequence[Any]], notes: ShardNote
         [(name, COLUMN_TYPES[name]) for name in names],
         metadata={b"pandas": _pandas_metadata(names, num_rows).encode(), NOTES_KEY: notes.to_json().encode()},
     )
-    table = pa.Table.from_arrays([pa.array(columns[name], COLUMN_TYPES[name]) for name in names], schema=schema)
+    table = pa.Table.from_arrays([to_arrow(columns[name], COLUMN_TYPES[name]) for name in names], schema=schema)
     with storage.open_write(uri) as stream:
         pq.write_table(table, stream, compression="snappy", row_group_size=num_rows, use_dictionary=["spk", "instruct"])
 
@@ -94,8 +91,8 @@ def _pandas_metadata(names: Sequence[str], num_rows: int) -> str:
     kinds = {
         pa.string(): "unicode",
         pa.binary(): "bytes",
-        _list_of(pa.float64()): "list[float64]",
-        _list_of(pa.int64()): "list[int64]",
+        list_type(pa.float64()): "list[float64]",
+        list_type(pa.int64()): "list[int64]",
     }
 
     def describe(name: str) -> dict[str, Any]:
@@ -146,13 +143,16 @@ def read_columns(uri: str, file: pq.ParquetFile, columns: Sequence[str]) -> pa.T
     return file.read(columns=list(columns), use_threads=False)
 
 
-def ragged(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """A list column as (values of all rows one after the other, offsets [rows + 1]); a null is an empty list."""
-    array = column.combine_chunks()
-    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return array.flatten().to_numpy(zero_copy_only=False), offsets
+def read_lists(uri: str, table: pa.Table, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """A column of lists as (the values of all rows, offsets of the rows: int64 [rows + 1]); a null is an empty list.
+
+    Raises:
+        CosyFlowError: the column holds something else; the message names the file.
+    """
+    try:
+        return ragged(table[column], COLUMN_TYPES[column].value_type)
+    except CosyFlowError as error:
+        raise CosyFlowError(f"{uri}: {column} is {error}; make it again with the parquet stage") from error
 
 
 def read_list(uri: str) -> list[str]:
