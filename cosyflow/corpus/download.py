@@ -95,8 +95,8 @@ def _finished_record(output_dir: str, subset: str, url: str, checksum: str | Non
 def _work_folder(output_dir: str, subset: str) -> Iterator[Path]:
     """A folder on the file system of the outputs, where renaming publishes them; it is gone at the end."""
     if storage.is_remote(output_dir):
-        with tempfile.TemporaryDirectory(prefix=f"cosyflow-{subset}-") as work:
-            yield Path(work)
+        with tempfile.TemporaryDirectory(prefix=f"cosyflow-{subset}-") as folder:
+            yield Path(folder)
         return
     output = Path(output_dir)
     is_new = not output.exists()
