@@ -69,5 +69,5 @@ $(INSTALLED_312): pyproject.toml uv.lock
 	@interpreter=; $(call find_python,$(VENV_312)/bin/python python3.12 python3,((3, 12),)); \
 	$(find_uv); \
 	echo "Installs from uv.lock into $(VENV_312)"; \
-	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet --extra demo --python "$$interpreter" && \
+	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet --extra demo --python "$${interpreter:-3.12}" && \
 	touch $@
