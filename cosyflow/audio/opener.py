@@ -49,19 +49,19 @@ def open_audio(locator: str | bytes, name: str | None = None) -> tuple[torch.Ten
         AudioError: the file is missing, empty, truncated, not audio, or holds a sample that is not a finite number.
     """
     name = _name(locator, name)
-    with _opened(locator, name) as stream:
-        info = _read_header(stream, name)
+    with _opened(locator, name) as stream, _decoder(stream, name) as decoder:
+        promised, sample_rate = decoder.frames, decoder.samplerate
         try:
-            samples, _ = soundfile.read(stream, dtype="float32", always_2d=True)
+            samples = decoder.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{name}: cannot be decoded ({error.error_string}); is the file damaged?") from error
         except MemoryError as error:
-            raise AudioError(f"{name}: its header promises {info.num_samples} samples; is the file damaged?") from error
-    if len(samples) < info.num_samples:
-        raise AudioError(f"{name}: truncated, {len(samples)} of {info.num_samples} samples are there; copy it again")
+            raise AudioError(f"{name}: its header promises {promised} samples; is the file damaged?") from error
+    if len(samples) < promised:
+        raise AudioError(f"{name}: truncated, {len(samples)} of {promised} samples are there; copy it again")
     if not np.isfinite(samples).all():
         raise AudioError(f"{name}: holds samples that are not finite numbers; convert it again from its source")
-    return torch.from_numpy(np.ascontiguousarray(samples.T)), info.sample_rate
+    return torch.from_numpy(np.ascontiguousarray(samples.T)), sample_rate
 
 
 def inspect_audio(locator: str | bytes, name: str | None = None) -> AudioInfo:
@@ -70,8 +70,8 @@ def inspect_audio(locator: str | bytes, name: str | None = None) -> AudioInfo:
     Args and errors as of `open_audio`, but for damage that only shows when the samples are decoded.
     """
     name = _name(locator, name)
-    with _opened(locator, name) as stream:
-        return _read_header(stream, name)
+    with _opened(locator, name) as stream, _decoder(stream, name) as decoder:
+        return AudioInfo(decoder.samplerate, decoder.channels, decoder.frames)
 
 
 def _name(locator: str | bytes, name: str | None) -> str:
@@ -95,9 +95,9 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _read_header(stream: BinaryIO, name: str) -> AudioInfo:
+def _decoder(stream: BinaryIO, name: str) -> soundfile.SoundFile:
+    """A decoder that has read the header, after a look at the file's size."""
     size = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
     if size == 0:
         raise AudioError(f"{name}: empty file")
     missing = _missing_riff_bytes(stream, size)
@@ -105,13 +105,12 @@ def _read_header(stream: BinaryIO, name: str) -> AudioInfo:
         raise AudioError(f"{name}: truncated, its header promises {missing} bytes more than are there; copy it again")
     stream.seek(0)
     try:
-        header = soundfile.info(stream)
+        decoder = soundfile.SoundFile(stream)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name}: not an audio file ({error.error_string})") from error
-    stream.seek(0)
-    if header.frames == 0:
+    if decoder.frames == 0:
         raise AudioError(f"{name}: holds no samples")
-    return AudioInfo(sample_rate=header.samplerate, channels=header.channels, num_samples=header.frames)
+    return decoder
 
 
 def _missing_riff_bytes(stream: BinaryIO, size: int) -> int:
