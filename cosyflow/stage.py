@@ -32,6 +32,7 @@ class StageResult:
     Attributes:
         counts: numbers of things by name; a stage over utterances has `inputs`, `outputs` and `rejects`, which add up.
         files: the outputs that later stages read, relative to the output folder.
+        folders: folders of outputs, too many to name one by one, relative to the output folder.
         details: whatever the run's summary should tell (losses, rates, a model's version).
         stand_ins: whether stand-in models took part, now or in an earlier stage.
         digest: identifies the outputs; by default it is computed from the contents of `files`.
@@ -39,6 +40,7 @@ class StageResult:
 
     counts: dict[str, int]
     files: list[str]
+    folders: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     stand_ins: bool = False
     digest: str | None = None
@@ -61,6 +63,7 @@ class Manifest:
     digest: str
     counts: dict[str, int]
     files: dict[str, int]  # bytes by name relative to uri
+    folders: dict[str, list[int]]  # number of files and bytes by name relative to uri
     settings: dict[str, Any]
     inputs: list[str]  # digests of the manifests that went in
     details: dict[str, Any]
@@ -162,6 +165,7 @@ def run_stage(
         digest=result.digest or _digest_files(output, result.files),
         counts=result.counts,
         files=sizes,
+        folders={folder: _measure(output, folder) for folder in sorted(result.folders)},
         settings=dict(settings),
         inputs=digests,
         details=result.details,
@@ -186,9 +190,19 @@ def _newest(stage: str, name: str, place: str) -> Manifest:
 
 
 def _lost_files(manifest: Manifest) -> list[str]:
-    """Files of a finished stage that are no longer there, or no longer whole."""
-    present = {file.path: file.size for file in storage.list_files(manifest.uri)}
-    return [name for name, size in manifest.files.items() if present.get(name) != size]
+    """Files and folders of a finished stage that are no longer there, or no longer whole."""
+    lost = [name for name, size in manifest.files.items() if not _has_size(storage.join(manifest.uri, name), size)]
+    return lost + [name for name, measure in manifest.folders.items() if _measure(manifest.uri, name) != measure]
+
+
+def _has_size(uri: str, size: int) -> bool:
+    return storage.exists(uri) and storage.size(uri) == size
+
+
+def _measure(output: str, folder: str) -> list[int]:
+    """Number of files below a folder, and their bytes."""
+    files = storage.list_files(storage.join(output, folder))
+    return [len(files), sum(file.size for file in files)]
 
 
 def _digest_files(output: str, files: Sequence[str]) -> str:

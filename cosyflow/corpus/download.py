@@ -193,6 +193,7 @@ def _result(subset: str, record: dict[str, Any]) -> StageResult:
     return StageResult(
         counts={name: record[name] for name in ("utterances", "files", "bytes", "archive_bytes")},
         files=[f"{CORPUS}/{subset}/{RECORD}"],
+        folders=[f"{CORPUS}/{subset}"],
         details={"url": record["url"]},
         digest=record["sha256"],
     )

@@ -43,7 +43,7 @@ def run(subset: str, recipe: str, data_root: str, data_url: str, activity: Activ
         settings=settings,
         activity=activity,
         work=fetch if is_web else use_in_place,
-        code=["cosyflow.corpus.download"],
+        code=["cosyflow.corpus"],
     )
 
 

@@ -26,7 +26,8 @@ def run(downloaded: Manifest, data_root: str, instruct: str, max_reject_share: f
         downloaded.name,
         data_root,
         inputs=[downloaded],
-        settings={"instruct": instruct, "max_reject_share": max_reject_share},
+        # the Kaldi files name the speech by its place, so they are of no use when it lies elsewhere
+        settings={"source": source_folder(downloaded), "instruct": instruct, "max_reject_share": max_reject_share},
         activity=activity,
         work=work,
         code=["cosyflow.corpus"],

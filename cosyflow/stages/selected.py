@@ -28,7 +28,7 @@ def run_selected(
     preparing data alone ends well.
     """
     if activity is Activity.IS_BEYOND and not storage.exists(storage.join(root, stage, name, LATEST)):
-        return Manifest(stage, name, "", "", "", {}, {}, {}, [], {SKIPPED: True}, 0.0, False)
+        return Manifest(stage, name, "", "", "", {}, {}, {}, {}, [], {SKIPPED: True}, 0.0, False)
     return run_stage(stage, name, root, inputs, settings, activity is Activity.WORKS, work, code)
 
 

@@ -58,6 +58,24 @@ def test_a_deleted_output_is_made_again(tmp_path: Path) -> None:
     assert len(work.calls) == 2
 
 
+def test_a_file_deleted_from_a_folder_of_outputs_is_noticed(tmp_path: Path) -> None:
+    calls = []
+
+    def unpack(output: str) -> StageResult:
+        calls.append(output)
+        (Path(output) / "LibriTTS").mkdir(exist_ok=True)
+        for name in ("a.wav", "b.wav"):
+            (Path(output) / "LibriTTS" / name).write_bytes(b"RIFF")
+        return StageResult(counts={}, files=[], folders=["LibriTTS"], digest="of the archive")
+
+    for expected_calls in (1, 1):
+        manifest = run_stage("download", "dev-clean", str(tmp_path), [], {}, True, unpack, ["cosyflow.errors"])
+        assert len(calls) == expected_calls
+    (Path(manifest.uri) / "LibriTTS" / "b.wav").unlink()
+    run_stage("download", "dev-clean", str(tmp_path), [], {}, True, unpack, ["cosyflow.errors"])
+    assert len(calls) == 2
+
+
 def test_interrupted_work_goes_on_in_the_same_folder(tmp_path: Path) -> None:
     folders = []
 

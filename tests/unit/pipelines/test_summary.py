@@ -12,7 +12,15 @@ ARGUMENTS = {"data_root": "/data", "mlflow_uri": "sqlite:////data/mlflow.db"}
 
 
 def manifest(stage: str, **changed: Any) -> Manifest:
-    values: dict[str, Any] = {"name": "x", "key": "k", "uri": "u", "digest": "d", "counts": {}, "files": {}}
+    values: dict[str, Any] = {
+        "name": "x",
+        "key": "k",
+        "uri": "u",
+        "digest": "d",
+        "counts": {},
+        "files": {},
+        "folders": {},
+    }
     values |= {"settings": {}, "inputs": [], "details": {}, "seconds": 61.0, "stand_ins": False, **changed}
     return Manifest(stage=stage, **values)
 
