@@ -6,6 +6,8 @@ import argparse
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
+
     parser.add_argument("--src_dir", required=True, help="folder with wav.scp, text, utt2spk and perhaps instruct")
     parser.add_argument("--des_dir", required=True, help="folder of the shards and lists")
     parser.add_argument("--num_utts_per_parquet", type=int, default=1000, help="utterances of a shard")
@@ -18,7 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--token_dir", help="folder with utt2speech_token.pt; src_dir when it is there")
     parser.add_argument(
-        "--max_reject_share", type=float, default=0.05, help="fail when more than this share cannot be used"
+        "--max_reject_share",
+        type=float,
+        default=DEFAULT_MAX_REJECT_SHARE,
+        help="fail when more than this share cannot be used",
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from cosyflow import storage
 from cosyflow.audio.opener import AudioInfo, inspect_audio
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, read_kaldi
-from cosyflow.corpus.rejects import REJECTS, RejectTable, read_rejects
+from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable, read_rejects
 from cosyflow.dataset.shard import DATA_LIST, ShardNotes, open_shard, shard_name, write_shard
 from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
 from cosyflow.errors import CosyFlowError
@@ -51,8 +51,7 @@ class _Tables:
     spk_embedding: dict[str, np.ndarray] | None
     speech_token: dict[str, np.ndarray] | None
     reject_speech_token: dict[str, np.ndarray] | None
-    embedding_rejects: dict[str, str]
-    token_rejects: dict[str, str]
+    known_rejects: dict[str, str]
 
     @classmethod
     def read(cls, embedding_dir: str | None, token_dir: str | None, reject_token_dir: str | None) -> _Tables:
@@ -64,8 +63,12 @@ class _Tables:
             spk_embedding=table(embedding_dir, SPK2EMBEDDING, np.float64),
             speech_token=table(token_dir, UTT2SPEECH_TOKEN, np.int64),
             reject_speech_token=table(reject_token_dir, UTT2SPEECH_TOKEN, np.int64),
-            embedding_rejects={} if embedding_dir is None else read_rejects(embedding_dir),
-            token_rejects={} if token_dir is None else read_rejects(token_dir),
+            known_rejects={
+                utt: reason
+                for directory in (token_dir, embedding_dir)
+                if directory is not None
+                for utt, reason in read_rejects(directory).items()
+            },
         )
 
     def columns(self, data: KaldiData) -> list[str]:
@@ -73,6 +76,16 @@ class _Tables:
         names = ("utt_embedding", "spk_embedding", "speech_token", "reject_speech_token")
         present = [name for name in names if getattr(self, name) is not None]
         return [*present, "instruct"] if data.has_instruct else present
+
+    def why_incomplete(self, row: _Row) -> str | None:
+        """What a row lacks of the columns that are to be there."""
+        if self.utt_embedding is not None and row.utt_embedding is None:
+            return f"is not in {UTT2EMBEDDING}"
+        if self.speech_token is not None and row.speech_token is None:
+            return f"has no tokens in {UTT2SPEECH_TOKEN}"
+        if self.spk_embedding is not None and row.spk_embedding is None:
+            return f"its speaker {row.utterance.spk} is not in {SPK2EMBEDDING}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ def make_parquet(
     num_utts_per_parquet: int = 1000,
     num_processes: int = 1,
     reject_token_dir: str | None = None,
-    max_reject_share: float = 0.05,
+    max_reject_share: float = DEFAULT_MAX_REJECT_SHARE,
 ) -> StageResult:
     """Writes `parquet_*.tar`, their `utt2parquet_*.json` and `spk2parquet_*.json`, the three lists and `rejects.tsv`.
 
@@ -124,17 +137,17 @@ def make_parquet(
         num_processes: shards that are written at the same time.
         reject_token_dir: utt2speech_token.pt of worse speech for the same texts (DPO), null for utterances that are not
             in it; None leaves the column out.
-        max_reject_share: more rejected utterances than this share (0 to 1) are an error.
+        max_reject_share: more rejected utterances than this share (0 to 1) are an error; those that the extraction
+            stages list in their rejects.tsv are left out too, but were counted there.
     Raises:
         CosyFlowError: an input file is absent or damaged, or too many utterances are rejected.
     """
     if num_utts_per_parquet < 1 or num_processes < 1:
         raise CosyFlowError("num_utts_per_parquet and num_processes must be at least 1")
     data = read_kaldi(kaldi_dir)
-    rejects = RejectTable()
     tables = _Tables.read(embedding_dir, token_dir, reject_token_dir)
+    rejects = _Rejects(len(data.utterances), max_reject_share)
     rows = list(_join_tables(data, tables, rejects))
-    rejects.check(len(data.utterances), max_reject_share)
 
     directory = output_dir if storage.is_remote(output_dir) else str(Path(output_dir).absolute())
     columns = tables.columns(data)
@@ -143,21 +156,24 @@ def make_parquet(
         _Shard(number, directory, rows[start : start + num_utts_per_parquet], columns)
         for number, start in enumerate(starts)
     ]
-    tally = _Tally(rejects, len(data.utterances), max_reject_share)
-    notes = _make_shards(shards, tally, num_processes)
+    notes = _make_shards(shards, rejects, num_processes)
     made = [(shard, note) for shard, note in zip(shards, notes, strict=True) if note.num_samples]
-    files = _write_lists(directory, [shard for shard, _ in made], rejects)
+    if not made:
+        utt, reason = next(iter(rejects.all))
+        raise CosyFlowError(f"{kaldi_dir}: no utterance can be used, the first is {utt}: {reason}")
+    files = _write_lists(directory, [shard for shard, _ in made], rejects.all)
     outputs = sum(len(note.num_samples) for _, note in made)
     return StageResult(
-        counts={"inputs": len(data.utterances), "outputs": outputs, "rejects": len(rejects), "shards": len(made)},
+        counts={"inputs": len(data.utterances), "outputs": outputs, "rejects": len(rejects.all), "shards": len(made)},
         files=files,
         details=_describe([note for _, note in made]),
         digest=hashlib.sha256("".join(note.digest for _, note in made).encode()).hexdigest(),
     )
 
 
-def _join_tables(data: KaldiData, tables: _Tables, rejects: RejectTable) -> Iterator[_Row]:
-    """Gives each utterance what was extracted from it; without that it is rejected for the reason of the extraction."""
+def _join_tables(data: KaldiData, tables: _Tables, rejects: _Rejects) -> Iterator[_Row]:
+    """Gives each utterance what was extracted from it; an utterance without it is rejected."""
+    lacking = {}
     for utterance in data.utterances:
         row = _Row(
             utterance,
@@ -166,14 +182,14 @@ def _join_tables(data: KaldiData, tables: _Tables, rejects: RejectTable) -> Iter
             _look_up(tables.speech_token, utterance.utt),
             _look_up(tables.reject_speech_token, utterance.utt),
         )
-        if tables.utt_embedding is not None and row.utt_embedding is None:
-            rejects.add(utterance.utt, tables.embedding_rejects.get(utterance.utt, f"is not in {UTT2EMBEDDING}"))
-        elif tables.speech_token is not None and row.speech_token is None:
-            rejects.add(utterance.utt, tables.token_rejects.get(utterance.utt, f"has no tokens in {UTT2SPEECH_TOKEN}"))
-        elif tables.spk_embedding is not None and row.spk_embedding is None:
-            rejects.add(utterance.utt, f"its speaker {utterance.spk} is not in {SPK2EMBEDDING}")
-        else:
+        reason = tables.why_incomplete(row)
+        if reason is None:
             yield row
+        elif utterance.utt in tables.known_rejects:
+            rejects.take_over(utterance.utt, tables.known_rejects[utterance.utt])
+        else:
+            lacking[utterance.utt] = reason
+    rejects.add(lacking)
 
 
 def _look_up(table: dict[str, np.ndarray] | None, name: str) -> np.ndarray | None:
@@ -182,22 +198,32 @@ def _look_up(table: dict[str, np.ndarray] | None, name: str) -> np.ndarray | Non
     return entry if entry is not None and len(entry) else None
 
 
-class _Tally:
-    """Rejects of all shards together; too many of them end the stage before more shards are written."""
+class _Rejects:
+    """What cannot be used: what the extraction stages rejected and tolerated, and what is found to be lacking now.
 
-    def __init__(self, rejects: RejectTable, total: int, max_reject_share: float) -> None:
-        self._rejects = rejects
+    Too much of the latter ends the stage before more shards are written.
+    """
+
+    def __init__(self, total: int, max_reject_share: float) -> None:
+        self.all = RejectTable()
+        self._found_now = RejectTable()
         self._limits = total, max_reject_share
         self._lock = Lock()
 
+    def take_over(self, utt: str, reason: str) -> None:
+        """Counts a reject of an earlier stage."""
+        self.all.add(utt, reason)
+
     def add(self, reasons: dict[str, str]) -> None:
+        """Counts new rejects, by any thread. Raises CosyFlowError when there are too many."""
         with self._lock:
             for utt, reason in reasons.items():
-                self._rejects.add(utt, reason)
-            self._rejects.check(*self._limits)
+                self.all.add(utt, reason)
+                self._found_now.add(utt, reason)
+            self._found_now.check(*self._limits)
 
 
-def _make_shards(shards: Sequence[_Shard], tally: _Tally, num_processes: int) -> list[ShardNotes]:
+def _make_shards(shards: Sequence[_Shard], rejects: _Rejects, num_processes: int) -> list[ShardNotes]:
     """Makes the shards, several at a time; the first error ends the stage.
 
     Threads are enough: reading, compressing and writing do not hold the interpreter.
@@ -207,7 +233,7 @@ def _make_shards(shards: Sequence[_Shard], tally: _Tally, num_processes: int) ->
         ThreadPoolExecutor(num_processes) as pool,
         Progress("parquet", sum(len(shard.rows) for shard in shards)) as progress,
     ):
-        results = [pool.submit(_make_shard, shard, tally) for shard in shards]
+        results = [pool.submit(_make_shard, shard, rejects) for shard in shards]
         try:
             for shard, result in zip(shards, results, strict=True):
                 notes.append(result.result())
@@ -218,24 +244,24 @@ def _make_shards(shards: Sequence[_Shard], tally: _Tally, num_processes: int) ->
     return notes
 
 
-def _make_shard(shard: _Shard, tally: _Tally) -> ShardNotes:
+def _make_shard(shard: _Shard, rejects: _Rejects) -> ShardNotes:
     """Writes a shard and its two maps, unless they are there already."""
     notes = _earlier_notes(shard)
     if notes is not None:
         return notes
     rows, audio, infos = [], [], []
-    rejects = {}
+    reasons = {}
     for row in shard.rows:
         try:
             content = storage.read_bytes(row.utterance.wav)
             info = inspect_audio(content, row.utterance.wav)
         except CosyFlowError as error:
-            rejects[row.utterance.utt] = str(error)
+            reasons[row.utterance.utt] = str(error)
         else:
             rows.append(row)
             audio.append(content)
             infos.append(info)
-    tally.add(rejects)
+    rejects.add(reasons)
     notes = _notes(shard, rows, audio, infos)
     if rows:
         write_shard(shard.data, _values(shard, rows, audio), notes)

@@ -81,7 +81,7 @@ def test_what_was_not_extracted_is_rejected_with_the_reason_of_the_extraction(so
     edit_table(source / "utt2embedding.pt", lambda table: table.pop("0_0"))
     edit_table(source / "utt2speech_token.pt", lambda table: (table.pop("1_1"), table.update({"0_2": []})))
     (source / "rejects.tsv").write_text("utt\treason\n1_1\tlonger than 30 s\n")
-    result = make(source, tmp_path / "out", max_reject_share=0.3)
+    result = make(source, tmp_path / "out", max_reject_share=0.2)
     assert result.counts == {"inputs": 10, "outputs": 7, "rejects": 3, "shards": 2}
     assert read_rejects(str(tmp_path / "out")) == {
         "0_0": "is not in utt2embedding.pt",
@@ -89,6 +89,19 @@ def test_what_was_not_extracted_is_rejected_with_the_reason_of_the_extraction(so
         "1_1": "longer than 30 s",
     }
     assert [row["utt"] for row in rows_of(tmp_path / "out")] == [f"{number % 2}_{number}" for number in range(3, 10)]
+
+
+def test_what_the_extraction_tolerated_is_not_held_against_this_stage(source, tmp_path):
+    edit_table(source / "utt2speech_token.pt", lambda table: table.pop("1_1"))
+    (source / "rejects.tsv").write_text("utt\treason\n1_1\tlonger than 30 s\n")
+    assert make(source, tmp_path / "out", max_reject_share=0.0).counts["rejects"] == 1
+
+
+def test_a_corpus_of_nothing_but_rejects_is_an_error(source, tmp_path):
+    torch.save({}, source / "utt2speech_token.pt")
+    (source / "rejects.tsv").write_text("utt\treason\n" + "".join(f"{n % 2}_{n}\tbad\n" for n in range(10)))
+    with pytest.raises(CosyFlowError, match="no utterance can be used, the first is 0_0: bad"):
+        make(source, tmp_path / "out")
 
 
 def test_unreadable_audio_is_rejected_and_the_rest_of_its_shard_is_kept(source, tmp_path):
