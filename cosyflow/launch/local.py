@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.lifeline import end_with_parent
+from cosyflow.training.member import end_with_parent
 
 TAIL_LINES = 20
 USER_ERROR = "CosyFlowError: "

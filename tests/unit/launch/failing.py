@@ -19,11 +19,10 @@ def main(ending: str) -> None:
         time.sleep(60)  # it must be ended when the other fails
     if ending == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    error = CosyFlowError("utterance x: has no tokens") if ending == "user-error" else KeyError("something")
-    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+    from cosyflow.training.member import member_of_a_job
 
-    get_error_handler().record_exception(error)
-    raise error
+    with member_of_a_job():
+        raise CosyFlowError("utterance x: has no tokens") if ending == "user-error" else KeyError("something")
 
 
 if __name__ == "__main__":

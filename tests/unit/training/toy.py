@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cosyflow.config.training import OptimConf, TrainConf
 from cosyflow.training import checkpoints as ckpt
 from cosyflow.training.loop import Ending, StopRequest, train
+from cosyflow.training.member import member_of_a_job
 from cosyflow.training.objective import Batch, Objective, Outcome
 from cosyflow.training.ranks import Ranks, process_group
 from cosyflow.training.telemetry import Telemetry
@@ -40,8 +41,9 @@ class NextToken(Objective):
 
     metrics = ("acc",)
 
-    def __init__(self, seed: int = 0, dropout: float = 0.2) -> None:
+    def __init__(self, seed: int = 0, dropout: float = 0.2, infinite: str = "") -> None:
         super().__init__()
+        self.infinite = infinite
         torch.manual_seed(seed)
         self.model = torch.nn.Sequential(
             torch.nn.Embedding(VOCABULARY, 8), torch.nn.Dropout(dropout), torch.nn.Linear(8, VOCABULARY)
@@ -52,6 +54,8 @@ class NextToken(Objective):
         logits = self.model(batch.tokens[:-1])  # [T-1, V]
         targets = batch.tokens[1:]
         loss = F.cross_entropy(logits, targets, reduction="sum")
+        if self.infinite in batch.utterances:
+            loss = loss * float("inf")
         return Outcome(loss, len(targets), {"acc": (logits.argmax(-1) == targets).sum()})
 
     def flops(self, batch: Batch) -> float:
@@ -134,14 +138,14 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
-    parser.add_argument("--max-updates", type=int)
-    parser.add_argument("--seconds-per-update", type=float, default=0.0)
+    parser.add_argument("--accum-grad", type=int, default=2)
+    parser.add_argument("--infinite", default="", help="utterance whose loss is infinite")
     args = parser.parse_args()
-    with process_group("gloo", 60) as ranks, StopRequest().listening() as stop:
-        settings = conf(save_per_step=5, max_epoch=10)
-        _, ending = run(args.directory, settings, ranks, args.max_updates, stop=stop)
-        if ranks.is_first:
-            print(f"update {ending.position.update} finished {ending.finished}")
+    with member_of_a_job(), process_group("gloo", 60) as ranks:
+        settings = conf(accum_grad=args.accum_grad)
+        objective = NextToken(dropout=0.0, infinite=args.infinite)
+        writer = ckpt.CheckpointWriter(args.directory, {}, 1, 1) if ranks.is_first else None
+        train(objective, CountingData(ranks, 13), settings, ranks, quiet(settings, ranks), writer)
 
 
 if __name__ == "__main__":

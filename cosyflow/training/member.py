@@ -1,0 +1,43 @@
+"""What makes a process a good member of a job: it ends with its parent, and it leaves word of why it failed."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cosyflow.errors import CosyFlowError
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Has the kernel send this process a signal when the thread that started it ends. Linux only; elsewhere nothing."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+
+
+@contextmanager
+def member_of_a_job() -> Iterator[None]:
+    """Runs its body as one of the processes that torchrun started.
+
+    When torchrun is killed, so is this process: torchrun gives its processes sessions of their own, where no other
+    signal reaches them. An exception goes into torch's error file, from where the launcher tells the error of the
+    process that failed first; a user's error then ends the process with one line instead of a traceback.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    end_with_parent(signal.SIGKILL)
+    errors = get_error_handler()
+    errors.initialize()
+    try:
+        yield
+    except CosyFlowError as error:
+        errors.record_exception(error)
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        errors.record_exception(error)
+        raise

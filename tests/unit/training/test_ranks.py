@@ -1,0 +1,39 @@
+"""Several processes train as one does: the same weights, the same losses, and one account of what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from cosyflow.errors import CosyFlowError
+from cosyflow.launch.local import run_locally
+from cosyflow.training.loop import train
+from tests.unit.training.toy import ALONE, CountingData, NextToken, conf, quiet
+
+pytestmark = pytest.mark.slow
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Updates hold the same four sequences in both runs; of the 13 the second process gets none in the last batch."""
+    run_locally("tests.unit.training.toy", [str(tmp_path), "--accum-grad", "2"], 2, tmp_path / "train.log")
+
+    settings = conf(accum_grad=4)
+    objective = NextToken(dropout=0.0)
+    ending = train(objective, CountingData(ALONE, 13), settings, ALONE, quiet(settings, ALONE), None)
+    for name, weight in torch.load(tmp_path / "epoch_2_whole.pt", weights_only=True).items():
+        torch.testing.assert_close(weight, objective.model.state_dict()[name], rtol=1e-4, atol=1e-6)
+    record = yaml.safe_load((tmp_path / "epoch_2_whole.yaml").read_text())
+    assert record["loss_dict"]["loss"] == pytest.approx(ending.position.epochs[2]["cv_loss"], rel=1e-5)
+    assert record["step"] == ending.position.update
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_is_told_by_name(tmp_path: Path) -> None:
+    arguments = [str(tmp_path), "--infinite", "utt5"]
+    with pytest.raises(
+        CosyFlowError, match=r"^update \d: the loss is not finite; its utterances are utt5\. The weights"
+    ):
+        run_locally("tests.unit.training.toy", arguments, 2, tmp_path / "train.log")
+    assert not list(tmp_path.glob("*.pt")), "nothing is saved after it"
