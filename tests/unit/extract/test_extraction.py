@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from hypothesis import strategies as st
 from cosyflow.audio.features import fbank, whisper_log_mel
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance
 from cosyflow.corpus.rejects import read_rejects
+from cosyflow.errors import CosyFlowError
 from cosyflow.extract import job, parts
 from cosyflow.extract.inputs import speaker_fbank, tokenizer_log_mel
-from cosyflow.extract.job import DURATIONS, Item, UnitResult, plan_units
+from cosyflow.extract.job import DURATIONS, Item, UnitResult, Workers, plan_units
 from cosyflow.extract.speaker_embedding import SpeakerEmbedder, extract_speaker_embeddings
 from cosyflow.extract.speech_token import extract_speech_tokens
 
@@ -201,3 +203,16 @@ def test_rejects_of_the_corpus_itself_stay_in_its_table(corpus: Path, models: Pa
     (corpus / "rejects.tsv").write_text("utt\treason\nd_1\tempty transcript\n")
     extract_speaker_embeddings(str(corpus), str(corpus), str(models / "campplus.onnx"))
     assert read_rejects(str(corpus)) == {"d_1": "empty transcript"}
+
+
+@pytest.mark.parametrize(
+    ("num_threads", "num_processes", "utterances", "chosen"),
+    [(3, 1, 10**6, "3 threads"), (0, 2, 100, "2 threads"), (0, 8, 10**6, "8 processes"), (0, 1, 10, None)],
+)
+def test_processes_are_for_large_corpora(
+    num_threads: int, num_processes: int, utterances: int, chosen: str | None
+) -> None:
+    workers = Workers.choose(num_threads, num_processes, utterances)
+    assert str(workers) == (chosen or f"{len(os.sched_getaffinity(0))} threads")
+    with pytest.raises(CosyFlowError, match="must not be negative"):
+        Workers.choose(-1, num_processes, utterances)
