@@ -31,8 +31,10 @@ class FlowBatch:
     """B utterances, padded with zeros to S tokens and F frames."""
 
     utterances: list[str]
-    num_frames: int
-    """Frames that are not padding, on the host."""
+    token_lengths: list[int]
+    """Tokens of each utterance, on the host."""
+    mel_lengths: list[int]
+    """Frames of each utterance, on the host."""
     token: torch.Tensor
     """int64 [B, S]"""
     token_len: torch.Tensor
@@ -43,6 +45,11 @@ class FlowBatch:
     """int64 [B]"""
     embedding: torch.Tensor
     """float32 [B, D]"""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are not padding."""
+        return sum(self.mel_lengths)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The batch with its tensors on `device`."""
@@ -87,7 +94,8 @@ def build_flow_batch(examples: Sequence[FlowExample], config: FlowConfig) -> Flo
         mel[row, : frames[row]] = example.mel
     return FlowBatch(
         utterances=[example.utterance for example in examples],
-        num_frames=int(frames.sum()),
+        token_lengths=tokens.tolist(),
+        mel_lengths=frames.tolist(),
         token=torch.from_numpy(token),
         token_len=torch.from_numpy(tokens),
         mel=torch.from_numpy(mel),

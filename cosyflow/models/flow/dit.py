@@ -7,6 +7,7 @@ from torch import nn
 
 from cosyflow.config.flow import DiTConfig
 from cosyflow.models.flow.attention import FrameAttention
+from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.time_embedding import time_sinusoids
 from cosyflow.models.layers.convolution import CausalConv1d
 from cosyflow.models.layers.masks import attention_mask
@@ -116,15 +117,34 @@ class DiTBlock(nn.Module):
         x: torch.Tensor,
         time: torch.Tensor,
         seen: torch.Tensor,
-        frames: torch.Tensor,
+        mask: torch.Tensor,
+        frames: Frames | None,
         cosine: torch.Tensor,
         sine: torch.Tensor,
     ) -> torch.Tensor:
-        """x [B, T, D], time [B, D], seen bool [B, 1, 1 or T, T], frames [B, T, 1] (0 at padding) -> [B, T, D]"""
+        """One block.
+
+        Args:
+            x: [B, T, D]
+            time: [B, D]
+            seen: bool [B, 1, 1 or T, T], the attention mask.
+            mask: [B, T, 1], 0 at padding.
+            frames: where the valid frames lie, or None to compute padding too.
+            cosine, sine: of each frame that is computed.
+
+        Returns:
+            [B, T, D]
+        """
         shift, scale, gate, ff_shift, ff_scale, ff_gate = self.attn_norm(time)
-        mixed = self.attn.forward_rotated(self.norm(x) * (1 + scale) + shift, seen, cosine, sine)
-        x = x + gate * (mixed * frames)
-        added: torch.Tensor = x + ff_gate * self.ff(self.norm(x) * (1 + ff_scale) + ff_shift)
+        hidden = self.norm(x) * (1 + scale) + shift
+        if frames is None:
+            mixed = self.attn.forward_rotated(hidden, seen, None, cosine, sine) * mask
+        else:
+            mixed = frames.unpack(self.attn.forward_rotated(frames.pack(hidden), seen, frames, cosine, sine))
+        x = x + gate * mixed
+        hidden = self.norm(x) * (1 + ff_scale) + ff_shift
+        widened = self.ff(hidden) if frames is None else frames.unpack(self.ff(frames.pack(hidden)))
+        added: torch.Tensor = x + ff_gate * widened
         return added
 
 
@@ -165,14 +185,16 @@ class DiT(nn.Module):
         spks: torch.Tensor,
         cond: torch.Tensor,
         streaming: bool = False,
+        frames: Frames | None = None,
     ) -> torch.Tensor:
         """The velocity at time t; arguments and result are those of `UNet.forward`, but padding is not zeroed."""
         time = nn.functional.silu(self.time_embed(t))
         x = self.input_embed(x.transpose(1, 2), cond.transpose(1, 2), mu.transpose(1, 2), spks)
         cosine, sine = self.rotary_embed(x.size(1), x)
         seen = attention_mask(mask[:, 0] > 0, self.chunk_size if streaming else 0)
-        frames = mask.transpose(1, 2)
+        if frames is not None:
+            cosine, sine = cosine[frames.position], sine[frames.position]
         for block in self.transformer_blocks:
-            x = block(x, time, seen, frames, cosine, sine)
+            x = block(x, time, seen, mask.transpose(1, 2), frames, cosine, sine)
         velocity: torch.Tensor = self.proj_out(self.norm_out(x, time))
         return velocity.transpose(1, 2)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cosyflow.config.flow import MatchingConfig
+from cosyflow.models.flow.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,18 @@ class FlowMatching(nn.Module):
         return (1 - spread * t) * noise + t * mel, mel - spread * noise
 
     def loss(
-        self, mel: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, condition: Condition, streaming: bool
+        self,
+        mel: torch.Tensor,
+        noise: torch.Tensor,
+        time: torch.Tensor,
+        condition: Condition,
+        frames: Frames,
+        streaming: bool,
     ) -> torch.Tensor:
         """Squared error of the estimated velocity, mean over mel channels, sum over the frames of the mask: []."""
         point, velocity = self.point_and_velocity(mel, noise, time)
         estimated = self.estimator(
-            point, condition.mask, condition.mu, time, condition.speaker, condition.known, streaming=streaming
+            point, condition.mask, condition.mu, time, condition.speaker, condition.known, streaming, frames
         )
         error: torch.Tensor = (estimated - velocity).float() * condition.mask
         return error.square().sum() / mel.size(1)

@@ -13,6 +13,7 @@ from cosyflow.config.flow import CosyVoice1FlowConfig, CosyVoice2FlowConfig, Cos
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.flow.batch import FlowBatch, FlowDraws
 from cosyflow.models.flow.dit import DiT
+from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.length_regulator import EDGE_TOKENS, LengthRegulator
 from cosyflow.models.flow.matching import Condition, FlowMatching
 from cosyflow.models.flow.noise import fixed_noise, seeded_noise
@@ -43,18 +44,19 @@ class Flow(nn.Module, ABC):
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
 
     @abstractmethod
-    def encode_batch(self, batch: FlowBatch, valid: torch.Tensor, streaming: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean of the flow [B, C, F] and the mask of its frames [B, 1, F]; `valid` bool [B, S] marks the tokens."""
+    def encode_batch(self, batch: FlowBatch, streaming: bool) -> torch.Tensor:
+        """The mean of the flow at the frames of a batch: [B, C, F]."""
 
     def forward(self, batch: FlowBatch, draws: FlowDraws) -> FlowOutput:
         """The training loss with the given random numbers."""
-        mu, mask = self.encode_batch(batch, valid_mask(batch.token_len, batch.token.size(1)), draws.streaming)
+        mu = self.encode_batch(batch, draws.streaming)
         mel = batch.mel.transpose(1, 2)  # [B, C, F]
+        mask = valid_mask(batch.mel_len, mel.size(2))[:, None].to(mu.dtype)
         given = valid_mask(draws.prompt_len, mel.size(2))[:, None]
         condition = Condition(mu, mask, self.project_speaker(batch.embedding), mel * given)
-        loss_sum = self.decoder.loss(
-            mel, draws.noise, draws.time, condition.keep(draws.keep_condition), draws.streaming
-        )
+        condition = condition.keep(draws.keep_condition)
+        frames = Frames.of(batch.mel_len, batch.mel_lengths)
+        loss_sum = self.decoder.loss(mel, draws.noise, draws.time, condition, frames, draws.streaming)
         return FlowOutput(loss_sum)
 
     def embed(self, token: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -136,11 +138,12 @@ class CosyVoice1Flow(Flow):
         self.decoder = FlowMatching(config.matching, UNet(config.estimator))
         self.length_regulator = LengthRegulator(config.output_size, config.regulator_layers)
 
-    def encode_batch(self, batch: FlowBatch, valid: torch.Tensor, streaming: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode_batch(self, batch: FlowBatch, streaming: bool) -> torch.Tensor:
+        valid = valid_mask(batch.token_len, batch.token.size(1))
         encoded = self.encoder_proj(self.encoder(self.embed(batch.token, valid), valid))
         frames = batch.mel.size(1)
-        mask = valid_mask(batch.mel_len, frames)[:, None].to(encoded.dtype)
-        return self.length_regulator(encoded, frames) * mask, mask
+        mu: torch.Tensor = self.length_regulator(encoded, frames)
+        return mu * valid_mask(batch.mel_len, frames)[:, None]
 
     def initial_noise(self, frames: int, seed: int) -> torch.Tensor:
         return seeded_noise(self.config.output_size, frames, seed)
@@ -196,13 +199,8 @@ class ChunkedFlow(Flow):
     """What CosyVoice 2 and 3 share: one set of weights for whole utterances and for chunks, and constant noise."""
 
     @abstractmethod
-    def encode(self, token: torch.Tensor, valid: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
-        """The mean of the flow: token [B, S], valid bool [B, S] -> [B, C, F]. `final`: see `generate_chunk`."""
-
-    def encode_batch(self, batch: FlowBatch, valid: torch.Tensor, streaming: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        mu = self.encode(batch.token, valid, streaming, final=True)
-        mask = valid_mask(self.config.mel_frames(1) * batch.token_len, mu.size(2))[:, None].to(mu.dtype)
-        return mu, mask
+    def encode(self, token: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
+        """The mean of the flow of one utterance: token [1, S] -> [1, C, F]; `final`: see `generate_chunk`."""
 
     def initial_noise(self, frames: int, seed: int) -> torch.Tensor:
         return fixed_noise(self.config.output_size, frames)
@@ -234,7 +232,7 @@ class ChunkedFlow(Flow):
             final: no token follows; otherwise the last ones serve as lookahead and have no frames yet.
         """
         tokens = torch.cat((prompt_token, token), dim=1)
-        mu = self.encode(tokens, torch.ones_like(tokens, dtype=torch.bool), streaming, final)
+        mu = self.encode(tokens, streaming, final)
         return self.follow(mu, prompt_mel, embedding, self.initial_noise(mu.size(2), seed=0), streaming)
 
 
@@ -249,7 +247,16 @@ class CosyVoice2Flow(ChunkedFlow):
         self.encoder_proj = nn.Linear(layers.output_size, config.output_size)
         self.decoder = FlowMatching(config.matching, UNet(config.estimator))
 
-    def encode(self, token: torch.Tensor, valid: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
+    def encode_batch(self, batch: FlowBatch, streaming: bool) -> torch.Tensor:
+        valid = valid_mask(batch.token_len, batch.token.size(1))
+        tokens = Frames.of(batch.token_len, batch.token_lengths)
+        mu: torch.Tensor = self.encoder_proj(
+            self.encoder.forward_packed(self.embed(batch.token, valid), tokens, streaming)
+        )
+        return mu.transpose(1, 2)
+
+    def encode(self, token: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
+        valid = torch.ones_like(token, dtype=torch.bool)
         encoded = self.encoder(self.embed(token, valid), valid, streaming, 0 if final else self.lookahead)
         mu: torch.Tensor = self.encoder_proj(encoded)
         return mu.transpose(1, 2)
@@ -267,11 +274,19 @@ class CosyVoice3Flow(ChunkedFlow):
         )
         self.decoder = FlowMatching(config.matching, DiT(config.estimator))
 
-    def encode(self, token: torch.Tensor, valid: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
-        mixed: torch.Tensor = self.pre_lookahead_layer(self.embed(token, valid))
+    def encode_batch(self, batch: FlowBatch, streaming: bool) -> torch.Tensor:
+        mixed = self.pre_lookahead_layer(self.embed(batch.token, valid_mask(batch.token_len, batch.token.size(1))))
+        return self.repeat(mixed)
+
+    def repeat(self, mixed: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, S, C] -> frames [B, C, F]."""
+        return mixed.repeat_interleave(self.frames_per_token, dim=1).transpose(1, 2)
+
+    def encode(self, token: torch.Tensor, streaming: bool, final: bool) -> torch.Tensor:
+        mixed: torch.Tensor = self.pre_lookahead_layer(self.embed(token, torch.ones_like(token, dtype=torch.bool)))
         if not final:
             mixed = mixed[:, : mixed.size(1) - self.lookahead]
-        return mixed.repeat_interleave(self.frames_per_token, dim=1).transpose(1, 2)
+        return self.repeat(mixed)
 
 
 def build_flow(config: FlowConfig) -> Flow:

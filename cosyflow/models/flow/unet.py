@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from cosyflow.config.flow import UNetConfig
 from cosyflow.models.flow.attention import FrameAttention
+from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.time_embedding import time_sinusoids
 from cosyflow.models.layers.convolution import CausalConv1d
 from cosyflow.models.layers.masks import attention_mask
@@ -115,9 +117,9 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(size)
         self.ff = FeedForward(size, config.dropout)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """[B, T, C] -> [B, T, C]"""
-        x = x + self.attn1(self.norm1(x), mask)
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, frames: Frames | None) -> torch.Tensor:
+        """[B, T, C], or [F, C] with `frames` -> the same shape."""
+        x = x + self.attn1(self.norm1(x), mask, frames)
         added: torch.Tensor = x + self.ff(self.norm3(x))
         return added
 
@@ -146,14 +148,26 @@ class Upsample(nn.Module):
         return out
 
 
-def mix(
-    residual: nn.Module, blocks: nn.Module, x: torch.Tensor, mask: torch.Tensor, seen: torch.Tensor, time: torch.Tensor
-) -> torch.Tensor:
-    """One residual block and its transformer blocks: x [B, C, T] -> [B, C', T]; `seen` is the attention mask."""
-    x = residual(x, mask, time).transpose(1, 2)  # [B, T, C']
-    for block in cast("Iterable[nn.Module]", blocks):
-        x = block(x, seen)
-    return x.transpose(1, 2)
+@dataclass(frozen=True)
+class Level:
+    """What all blocks of a level share."""
+
+    mask: torch.Tensor
+    """[B, 1, T]"""
+    seen: torch.Tensor
+    """bool, the attention mask."""
+    frames: Frames | None
+
+    def mix(self, residual: nn.Module, blocks: nn.Module, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """One residual block and its transformer blocks: x [B, C, T] -> [B, C', T]."""
+        x = residual(x, self.mask, time).transpose(1, 2)  # [B, T, C']
+        if self.frames is not None:
+            x = self.frames.pack(x)  # [F, C']
+        for block in cast("Iterable[nn.Module]", blocks):
+            x = block(x, self.seen, self.frames)
+        if self.frames is not None:
+            x = self.frames.unpack(x)
+        return x.transpose(1, 2)
 
 
 class UNet(nn.Module):
@@ -200,6 +214,15 @@ class UNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def levels(self, mask: torch.Tensor, chunk_size: int, frames: Frames | None) -> list[Level]:
+        """The levels from top to bottom, each with every second frame of the one above; mask [B, 1, T]."""
+        levels = [Level(mask, attention_mask(mask[:, 0] > 0, chunk_size), frames)]
+        while len(levels) < len(self.down_blocks):
+            mask = mask[:, :, ::2]
+            frames = None if frames is None else frames.halved()
+            levels.append(Level(mask, attention_mask(mask[:, 0] > 0, chunk_size), frames))
+        return levels
+
     def forward(
         self,
         x: torch.Tensor,
@@ -209,6 +232,7 @@ class UNet(nn.Module):
         spks: torch.Tensor,
         cond: torch.Tensor,
         streaming: bool = False,
+        frames: Frames | None = None,
     ) -> torch.Tensor:
         """The velocity at time t.
 
@@ -220,6 +244,7 @@ class UNet(nn.Module):
             spks: [B, 80], projected speaker embedding.
             cond: [B, 80, T], the frames that are known, elsewhere 0.
             streaming: attention by chunks.
+            frames: where the valid frames lie; with it, padding costs nothing in the transformer blocks.
 
         Returns:
             [B, 80, T], zero at padding.
@@ -227,27 +252,21 @@ class UNet(nn.Module):
         time = self.time_mlp(t)
         x = torch.cat((x, mu, spks[:, :, None].expand(-1, -1, x.size(2)), cond), dim=1)
 
-        masks = [mask]
-        for _ in range(len(self.down_blocks) - 1):
-            masks.append(masks[-1][:, :, ::2])
-        chunk_size = self.chunk_size if streaming else 0
-        seen = [attention_mask(level[:, 0] > 0, chunk_size) for level in masks]
-
+        levels = self.levels(mask, self.chunk_size if streaming else 0, frames)
         skipped: list[torch.Tensor] = []
-        for level, stage in enumerate(self.down_blocks):
+        for level, stage in zip(levels, self.down_blocks, strict=True):
             residual, blocks, down = cast("Iterable[nn.Module]", stage)
-            x = mix(residual, blocks, x, masks[level], seen[level], time)
+            x = level.mix(residual, blocks, x, time)
             skipped.append(x)
-            x = down(x * masks[level])
+            x = down(x * level.mask)
         for stage in self.mid_blocks:
             residual, blocks = cast("Iterable[nn.Module]", stage)
-            x = mix(residual, blocks, x, masks[-1], seen[-1], time)
-        for stage in self.up_blocks:
-            level = len(skipped) - 1
+            x = levels[-1].mix(residual, blocks, x, time)
+        for level, stage in zip(reversed(levels), self.up_blocks, strict=True):
             residual, blocks, up = cast("Iterable[nn.Module]", stage)
             skip = skipped.pop()
             x = torch.cat((x[:, :, : skip.size(2)], skip), dim=1)
-            x = mix(residual, blocks, x, masks[level], seen[level], time)
-            x = up(x * masks[level])
+            x = level.mix(residual, blocks, x, time)
+            x = up(x * level.mask)
         velocity: torch.Tensor = self.final_proj(self.final_block(x, mask))
         return velocity * mask

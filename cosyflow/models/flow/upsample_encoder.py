@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import nn
 
 from cosyflow.config.flow import UpsampleEncoderConfig
+from cosyflow.models.flow.frames import Frames
 from cosyflow.models.layers.convolution import Lookahead, Upsample
-from cosyflow.models.layers.encoder import LAYERS, InputEmbedding
+from cosyflow.models.layers.encoder import LAYERS, EncoderLayer, InputEmbedding
 from cosyflow.models.layers.linear import LayerNorm
-from cosyflow.models.layers.masks import attention_mask
+from cosyflow.models.layers.masks import attention_mask, valid_mask
 from cosyflow.models.layers.relative_attention import distance_table
 
 
@@ -61,3 +65,35 @@ class UpsampleEncoder(nn.Module):
             x = layer(x, table, mask)
         encoded: torch.Tensor = self.after_norm(x)
         return encoded
+
+    def forward_packed(self, x: torch.Tensor, tokens: Frames, streaming: bool) -> torch.Tensor:
+        """Encodes padded utterances, without the padding where that is possible.
+
+        Args:
+            x: [B, T, input_size]
+            tokens: where the valid tokens lie.
+            streaming: attention by chunks.
+
+        Returns:
+            [B, T * factor, D], zero at padding.
+        """
+        chunk_size = self.chunk_size if streaming else 0
+        x = self.pre_lookahead_layer(self.embed(x))  # the official lookahead sees the embedded padding
+        x = tokens.unpack(self.run_packed(self.encoders, x, tokens, chunk_size, self.embed.dropout))
+        frames = tokens.repeated(self.factor)
+        x = self.up_embed(self.up_layer(x))
+        x = self.run_packed(self.up_encoders, x, frames, chunk_size * self.factor, self.up_embed.dropout)
+        return frames.unpack(self.after_norm(x))
+
+    @staticmethod
+    def run_packed(
+        layers: nn.ModuleList, x: torch.Tensor, frames: Frames, chunk_size: int, dropout: nn.Module
+    ) -> torch.Tensor:
+        """Runs x [B, T, D] through the layers -> [F, D]."""
+        width = x.size(1)
+        table = dropout(distance_table(width - 1, 1 - width, x.size(2), x))
+        mask = attention_mask(valid_mask(frames.length, width), chunk_size)
+        x = frames.pack(x)
+        for layer in cast("Iterable[EncoderLayer]", layers):
+            x = layer.forward_packed(x, table, mask, frames.rows)
+        return x

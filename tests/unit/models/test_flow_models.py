@@ -23,6 +23,7 @@ from cosyflow.config.flow import (
 from cosyflow.config.transformer import EncoderConfig
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.flow.batch import FlowExample, build_flow_batch, draw
+from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.matching import Condition, FlowMatching
 from cosyflow.models.flow.model import ChunkedFlow, CosyVoice1Flow, Flow, build_flow
 from cosyflow.models.layers.masks import valid_mask
@@ -127,9 +128,8 @@ def test_padding_does_not_change_cosyvoice3() -> None:
     model = build_flow(TINY["cosyvoice3"]).eval()
     utterances = examples(model.config, 9, 30)
     alone, both = (build_flow_batch(chosen, model.config) for chosen in (utterances[:1], utterances))
-    valid = valid_mask(both.token_len, 30)
-    mu, mask = model.encode_batch(both, valid, streaming=False)
-    mu_alone, mask_alone = model.encode_batch(alone, valid[:1, :9], streaming=False)
+    mu, mu_alone = model.encode_batch(both, streaming=False), model.encode_batch(alone, streaming=False)
+    mask, mask_alone = (valid_mask(batch.mel_len, batch.mel.size(1))[:, None].float() for batch in (both, alone))
     torch.testing.assert_close(mu[:1, :, :18], mu_alone, rtol=1e-4, atol=1e-5)
     point, time, speaker = torch.randn(2, 80, 60), torch.rand(2), model.project_speaker(both.embedding)
     velocity = model.decoder.estimator(point, mask, mu, time, speaker, torch.zeros_like(mu))
@@ -137,6 +137,26 @@ def test_padding_does_not_change_cosyvoice3() -> None:
         point[:1, :, :18], mask_alone, mu_alone, time[:1], speaker[:1], torch.zeros_like(mu_alone)
     )
     torch.testing.assert_close(velocity[:1, :, :18], velocity_alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_estimator_on_valid_frames_alone(model: Flow, streaming: bool) -> None:
+    lengths = [31, 60, 7]
+    length = torch.tensor(lengths)
+    mask = valid_mask(length, 60)[:, None].float()
+    estimator = model.decoder.estimator
+    point, mu, known = torch.randn(3, 3, 80, 60)
+    arguments = (
+        point,
+        mask,
+        mu,
+        torch.rand(3),
+        torch.randn(3, 80),
+        known,
+        streaming and model.config.streaming_rate > 0,
+    )
+    padded, packed = estimator(*arguments), estimator(*arguments, Frames.of(length, lengths))
+    torch.testing.assert_close(packed * mask, padded * mask, rtol=1e-4, atol=1e-5)
 
 
 def test_generate(model: Flow) -> None:
