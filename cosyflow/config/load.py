@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -114,9 +114,9 @@ def _validate(values: dict[str, Any], lines: dict[Location, int], path: str) -> 
 
 
 def _allowed_keys(section: type, place: Location) -> list[str]:
-    """The keys of the section at `place` below a settings class."""
+    """The keys of the section at `place` below a settings class; a number in `place` is one of a list."""
     for part in place:
-        section = get_type_hints(section)[str(part)]
+        section = get_type_hints(section)[part] if isinstance(part, str) else get_args(section)[0]
     return [entry.name for entry in fields(section)]
 
 
@@ -125,7 +125,7 @@ def _describe(error: ErrorDetails, recipe: type[Recipe], lines: dict[Location, i
     problem = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         name, _, problem = problem.partition(": ")  # settings classes say "field: what is impossible"
-        place = (*place, name)
+        place = (*place, *name.split("."))
     elif error["type"] == "unexpected_keyword_argument":
         problem = f"unknown key; allowed here: {', '.join(_allowed_keys(recipe, place[:-1]))}"
     elif error["type"] == "missing":
