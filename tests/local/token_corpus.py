@@ -13,7 +13,6 @@ from cosyflow.standins.text_models import make_qwen2_folder
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = REPOSITORY / "conf" / "cosyvoice2.tiny.yaml"
 WORDS = ("a", "small", "bird", "sang", "over", "the", "old", "stone", "bridge", "at", "dawn", "and", "rain", "fell")
-SPEECH_IDS = 6561
 TOKENS_PER_SECOND = 25
 SAMPLE_RATE = 24000
 
@@ -26,7 +25,7 @@ class TokenCorpus:
 
 
 def make_token_corpus(directory: Path, num_train: int = 24, num_dev: int = 6) -> TokenCorpus:
-    """Utterances whose speech tokens are runs that belong to their words, so that a model can learn them."""
+    """Utterances whose speech tokens (all below 600) are runs that belong to their words, so that a model can learn."""
     rng = np.random.default_rng(0)
     make_qwen2_folder(directory / "qwen2", seed=0)
     return TokenCorpus(

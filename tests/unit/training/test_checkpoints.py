@@ -82,3 +82,14 @@ def test_a_record_that_is_not_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "epoch_0_step_2.yaml").write_text("just: text\n")
     with pytest.raises(CosyFlowError, match=r"epoch_0_step_2.yaml: not the record"):
         ckpt.list_checkpoints(str(tmp_path))
+
+
+def test_a_run_goes_on_from_an_object_store(s3_folder: str) -> None:
+    whole, _ = run(None, conf(max_epoch=2))
+    run(s3_folder, conf(max_epoch=2), max_updates=5)
+    resumed, ending = run(s3_folder, conf(max_epoch=2))
+    assert ending.position.update == 14
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name])
+    tags = [checkpoint.tag for checkpoint in ckpt.list_checkpoints(s3_folder)]
+    assert tags == ["epoch_0_whole", "epoch_1_whole"]
