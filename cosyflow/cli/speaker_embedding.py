@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", required=True, help="folder with wav.scp and the other Kaldi files")
@@ -13,7 +15,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_thread", type=int, default=0, help="utterances at once; 0 is one for each core")
     parser.add_argument("--num_processes", type=int, default=1, help="above 1: processes for a large corpus")
     parser.add_argument(
-        "--max_reject_share", type=float, default=0.01, help="fail when more than this share is unusable"
+        "--max_reject_share",
+        type=float,
+        default=DEFAULT_MAX_REJECT_SHARE,
+        help="fail when more than this share is unusable",
     )
 
 

@@ -9,7 +9,7 @@ from cosyflow.errors import CosyFlowError
 
 REJECTS = "rejects.tsv"
 HEADER = "utt\treason"
-DEFAULT_MAX_REJECT_SHARE = 0.01
+DEFAULT_MAX_REJECT_SHARE = 0.05
 
 
 class RejectTable:

@@ -40,5 +40,5 @@ def run(
         settings={"train_subsets": subsets.train, "dev_subsets": subsets.dev},
         activity=activity,
         work=work,
-        code=["cosyflow.dataset.merge"],
+        code=["cosyflow.dataset.merge", "cosyflow.dataset.shard"],
     )

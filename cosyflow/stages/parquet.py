@@ -47,5 +47,10 @@ def run(
         settings={"num_utts_per_parquet": num_utts_per_parquet, "max_reject_share": max_reject_share},
         activity=activity,
         work=work,
-        code=["cosyflow.dataset.parquet"],
+        code=[
+            "cosyflow.dataset.parquet",
+            "cosyflow.dataset.shard",
+            "cosyflow.dataset.arrow",
+            "cosyflow.dataset.tables",
+        ],
     )
