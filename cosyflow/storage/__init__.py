@@ -27,7 +27,7 @@ from cosyflow.storage.s3 import S3Objects
 
 __all__ = [
     "FileInfo", "digest", "download_tree", "exists", "is_remote", "join", "list_files", "local_copy", "make_directory",
-    "name", "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text", "remove", "size",
+    "modified", "name", "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text", "remove", "size",
     "upload_tree", "write_bytes", "write_json", "write_text",
 ]  # fmt: skip
 
@@ -81,6 +81,12 @@ def size(uri: str) -> int:
     """Bytes of a file."""
     files, path = _resolve(uri)
     return files.size(path)
+
+
+def modified(uri: str) -> float:
+    """When a file was last written, in seconds since 1970 by the clock of the store (of the file system)."""
+    files, path = _resolve(uri)
+    return files.modified(path)
 
 
 def list_files(uri: str) -> list[FileInfo]:

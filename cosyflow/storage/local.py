@@ -29,6 +29,10 @@ class LocalFiles:
         with _named(path):
             return Path(path).stat().st_size
 
+    def modified(self, path: str) -> float:
+        with _named(path):
+            return Path(path).stat().st_mtime
+
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
         """(relative path, bytes) of every file below a folder; unfinished temporary files are left out."""
         root = Path(path)

@@ -77,6 +77,12 @@ class S3Objects:
             raise CosyFlowError(f"s3://{path} does not exist")
         return int(info.size)
 
+    def modified(self, path: str) -> float:
+        info = self._call(path, lambda files: files.get_file_info(path))
+        if not info.is_file:
+            raise CosyFlowError(f"s3://{path} does not exist")
+        return float(info.mtime_ns) / 1e9
+
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
         from pyarrow.fs import FileSelector
 

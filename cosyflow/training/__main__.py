@@ -10,6 +10,8 @@ from cosyflow.training.member import member_of_a_job
 
 STOPPED = 143
 """Exit status after a request to stop: 128 and SIGTERM, so that whoever started the run knows it is not finished."""
+LEFT_ALONE = 75
+"""Exit status of the rank that stopped the run because nobody follows it: EX_TEMPFAIL, the same command goes on."""
 
 
 def main() -> None:
@@ -21,8 +23,10 @@ def main() -> None:
 
         ending = run(arguments)
     if not ending.finished:
+        if ending.reason:
+            print(ending.reason, file=sys.stderr)  # noqa: T201
         print(f"stopped after update {ending.position.update}; the same command goes on", file=sys.stderr)  # noqa: T201
-        sys.exit(STOPPED)
+        sys.exit(LEFT_ALONE if ending.reason else STOPPED)
 
 
 if __name__ == "__main__":

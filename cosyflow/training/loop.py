@@ -22,10 +22,16 @@ from cosyflow.training.update import Updater
 
 
 class StopRequest:
-    """Whether this process was asked to end (SIGTERM, SIGINT): it then saves a checkpoint and leaves."""
+    """Whether this process was asked to end (SIGTERM, SIGINT, `ask`): it then saves a checkpoint and leaves."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.reason = ""
+
+    def ask(self, reason: str) -> None:
+        """Asks for the end for a reason that is told when it has come."""
+        self.reason = reason
+        self._event.set()
 
     def __bool__(self) -> bool:
         return self._event.is_set()
@@ -45,10 +51,14 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended: `finished` after its last epoch or update, otherwise because it was asked to stop."""
+    """How a run ended: `finished` after its last epoch or update, otherwise because it was asked to stop.
+
+    `reason` is why, on the rank that knows it; empty after a signal.
+    """
 
     position: Position
     finished: bool
+    reason: str = ""
 
 
 def train(
@@ -113,7 +123,7 @@ def train(
                 telemetry.observe(updater.flush(), position, num_batches)
                 save({"tag": "TRAIN", **telemetry.last_update()})
             if ends:
-                return Ending(position, finished=not asked)
+                return Ending(position, finished=not asked, reason=stop.reason if stop else "")
         telemetry.observe(updater.flush(), position, num_batches)
 
         validation = cross_validate(objective, data, ranks)

@@ -18,6 +18,7 @@ from cosyflow.errors import CosyFlowError
 from cosyflow.progress import say
 from cosyflow.training.arguments import Arguments, check_supported
 from cosyflow.training.checkpoints import CheckpointWriter, Resumption, load
+from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.objective import Objective, TrainingData
@@ -46,7 +47,9 @@ def run(arguments: Arguments) -> Ending:
     recipe = load_config(arguments.config, [*arguments.overrides, *seed])
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
-        return _train_language_model(arguments, recipe, ranks, stop)
+        heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
+        with watching(heartbeat, on_stale=stop.ask):
+            return _train_language_model(arguments, recipe, ranks, stop)
 
 
 def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, stop: StopRequest) -> Ending:
