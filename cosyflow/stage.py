@@ -32,18 +32,18 @@ class StageResult:
     Attributes:
         counts: numbers of things by name; a stage over utterances has `inputs`, `outputs` and `rejects`, which add up.
         files: the outputs that later stages read, relative to the output folder.
-        folders: folders of outputs, too many to name one by one, relative to the output folder.
         details: whatever the run's summary should tell (losses, rates, a model's version).
         stand_ins: whether stand-in models took part, now or in an earlier stage.
         digest: identifies the outputs; by default it is computed from the contents of `files`.
+        folders: folders of outputs that are too many to name one by one, relative to the output folder.
     """
 
     counts: dict[str, int]
     files: list[str]
-    folders: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     stand_ins: bool = False
     digest: str | None = None
+    folders: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if {"inputs", "outputs", "rejects"} <= self.counts.keys():
