@@ -25,13 +25,12 @@ class Frames:
     @classmethod
     def of(cls, length: torch.Tensor, lengths: Sequence[int]) -> Frames:
         """From the lengths of the sequences on the device, int64 [B], and on the host."""
-        count, width, total = len(lengths), max(lengths), sum(lengths)
-        sequence = torch.repeat_interleave(
-            torch.arange(count, device=length.device), length, output_size=total
-        )  # int64 [F]
+        count, total = len(lengths), sum(lengths)
+        number = torch.arange(count, device=length.device)
+        sequence = torch.repeat_interleave(number, length, output_size=total)  # int64 [F]
         start = length.cumsum(0) - length
         position = torch.arange(total, device=length.device) - start[sequence]
-        return cls(Rows.of(sequence, position, count, width), position, length, tuple(lengths))
+        return cls(Rows.of(sequence, position, lengths), position, length, tuple(lengths))
 
     def halved(self) -> Frames:
         """Of every second position, from the first on."""

@@ -102,9 +102,9 @@ class EncoderLayer(nn.Module, ABC):
     def forward_packed(self, x: torch.Tensor, table: torch.Tensor, mask: torch.Tensor, rows: Rows) -> torch.Tensor:
         """x [T, D] -> [T, D]: everything but the attention itself runs on the flat tokens."""
         attention = self.self_attn
-        query, key, value = (rows.unpack(part).transpose(1, 2) for part in attention.project(self.attention_norm(x)))
-        mixed = attention.attend(query, key, value, attention.project_distances(table), mask)
-        return self.add(x, attention.linear_out(rows.pack(mixed)))
+        query, key, value = attention.project(self.attention_norm(x))
+        mixed = attention.attend_packed(query, key, value, attention.project_distances(table), mask, rows)
+        return self.add(x, attention.linear_out(mixed))
 
     def add(self, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Adds what attention has mixed, then what the feed-forward part makes of the sum: [..., D]."""
@@ -180,7 +180,7 @@ class Encoder(nn.Module):
             raise ValueError(f"static_chunk_size: packed sequences need a causal encoder (1), not {self.chunk_size}")
         x = self.embed(x)
         table = self.embed.dropout(distance_table(rows.width - 1, 0, x.size(1), x))
-        mask = chunk_mask(rows.width, 1, x.device)
+        mask = chunk_mask(rows.width, 1, x.device)[None, None]
         for layer in self.layers():
             if self.checkpoint_activations and self.training:
                 x = checkpoint(layer.forward_packed, x, table, mask, rows, use_reentrant=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,16 +16,26 @@ class Rows:
     """int64 [T], row * width + column; count * width for a token that belongs to no sequence."""
     count: int
     width: int
+    lengths: tuple[int, ...] | None
+    """Length of each sequence, on the host; None in compiled code, which must not depend on them."""
 
     @classmethod
-    def of(cls, sequence: torch.Tensor, position: torch.Tensor, count: int, width: int) -> Rows:
-        """A row for each of the sequences 0..count-1, none longer than `width`; tokens of other sequences are padding.
+    def of(cls, sequence: torch.Tensor, position: torch.Tensor, lengths: Sequence[int]) -> Rows:
+        """A row for each of the sequences 0..len(lengths)-1, as wide as the longest; other sequences are padding.
 
         Args:
             sequence: int64 [T], the sequence of each token.
             position: int64 [T], its position there.
+            lengths: length of each sequence, on the host.
         """
-        return cls(torch.where(sequence < count, sequence * width + position, count * width), count, width)
+        count, width = len(lengths), max(lengths)
+        slot = torch.where(sequence < count, sequence * width + position, count * width)
+        return cls(slot, count, width, tuple(lengths))
+
+    @classmethod
+    def of_all(cls, sequence: torch.Tensor, position: torch.Tensor, count: int, width: int) -> Rows:
+        """`count` rows of a given width for all sequences, padding too: the numbers are the same for many batches."""
+        return cls(sequence * width + position, count, width, None)
 
     def unpack(self, flat: torch.Tensor) -> torch.Tensor:
         """[T, ...] -> [count, width, ...], zeros where a sequence has ended."""

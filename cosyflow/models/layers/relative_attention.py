@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cosyflow.models.layers.linear import Linear
+from cosyflow.models.layers.packing import Rows
 
 
 def distance_table(furthest: int, nearest: int, size: int, like: torch.Tensor) -> torch.Tensor:
@@ -76,21 +77,52 @@ class RelativeAttention(nn.Module):
         key: torch.Tensor,
         value: torch.Tensor,
         distance_keys: torch.Tensor,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
         """Mixes the values: query [B, H, Q, K], key and value [B, H, S, K] -> [B, Q, D], before the output map.
 
         The queries are the last Q of the S positions. `distance_keys` [H, M, K] are the projected distances from S - 1
-        down to 1 - Q, or down to 0 when `mask` is causal. `mask` is bool, broadcast to [B, H, Q, S].
+        down to 1 - Q, or down to 0 when `mask` is causal. `mask` is bool, broadcast to [B, H, Q, S], or None where
+        every query sees every key.
         """
         scaled = (query + self.pos_bias_v[:, None].to(query.dtype)) * (1.0 / math.sqrt(self.head_size))
         by_distance = scaled @ distance_keys.transpose(1, 2)  # [B, H, Q, M]
         bias = align_distances(by_distance, key.size(2))  # [B, H, Q, S]
+        if mask is not None:
+            bias = bias.masked_fill(~mask, -math.inf)
         mixed = F.scaled_dot_product_attention(
             query + self.pos_bias_u[:, None].to(query.dtype),
             key,
             value,
-            attn_mask=bias.masked_fill(~mask, -math.inf),
+            attn_mask=bias,
             dropout_p=self.dropout_rate if self.training else 0.0,
         )
         return mixed.transpose(1, 2).flatten(2)
+
+    def attend_packed(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        distance_keys: torch.Tensor,
+        mask: torch.Tensor,
+        rows: Rows,
+    ) -> torch.Tensor:
+        """Mixes the values of sequences that lie end to end: three times [T, H, K] -> [T, D].
+
+        `distance_keys` and `mask` are those of `attend` for `rows.width` positions; `mask` is [1 or N, 1, 1 or W, W].
+        On the CPU each sequence is mixed in its own length; elsewhere all at once, as wide as the longest.
+        """
+        if rows.lengths is None or query.is_cuda:
+            query, key, value = (rows.unpack(part).transpose(1, 2) for part in (query, key, value))
+            return rows.pack(self.attend(query, key, value, distance_keys, mask))
+        padding = query.size(0) - sum(rows.lengths)
+        parts = [flat.transpose(0, 1).split([*rows.lengths, padding], dim=1) for flat in (query, key, value)]
+        mixed = []
+        for row, length in enumerate(rows.lengths):
+            query, key, value = (part[row][None] for part in parts)  # [1, H, L, K]
+            surplus = rows.width - length
+            nearest = distance_keys.size(1) - (surplus if distance_keys.size(1) > rows.width else 0)
+            seen = None if mask.size(2) == 1 else mask[row % mask.size(0), :, :length, :length]
+            mixed.append(self.attend(query, key, value, distance_keys[:, surplus:nearest], seen)[0])
+        return torch.cat((*mixed, query.new_zeros(padding, self.heads * self.head_size)))

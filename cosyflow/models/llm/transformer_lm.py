@@ -98,7 +98,7 @@ class TransformerLM(nn.Module):
         ids = self._ids(text)
         position = torch.arange(len(ids), device=ids.device)
         encoded = self.text_encoder.forward_packed(
-            self.text_embedding(ids).to(self.compute_dtype), Rows.of(torch.zeros_like(ids), position, 1, len(ids))
+            self.text_embedding(ids).to(self.compute_dtype), Rows.of(torch.zeros_like(ids), position, [len(ids)])
         )
         special = self.llm_embedding.weight.to(self.compute_dtype)
         parts = [special[self.layout.sos][None]]
@@ -143,13 +143,11 @@ def rows_of(packed: PackedBatch | PackedText) -> Rows:
     """A row for each sequence.
 
     Compiled code has as many rows as there are boundaries, as wide as the batch says, because these numbers are fixed;
-    otherwise rows are no more and no wider than the sequences at hand need, up to a multiple of 8 that kernels like.
+    otherwise rows are no more and no wider than the sequences at hand need.
     """
     if torch.compiler.is_compiling():
-        count, width = packed.cu_seqlens.size(0) - 1, packed.max_seqlen
-    else:
-        count, width = len(packed.lengths), -(-max(packed.lengths) // 8) * 8
-    return Rows.of(packed.sequence, packed.position, count, width)
+        return Rows.of_all(packed.sequence, packed.position, packed.cu_seqlens.size(0) - 1, packed.max_seqlen)
+    return Rows.of(packed.sequence, packed.position, packed.lengths)
 
 
 def _matrix_weights(encoder: Encoder) -> int:

@@ -15,7 +15,7 @@ from cosyflow.models.layers.encoder import Encoder
 from cosyflow.models.layers.growing import GrowingSequence
 from cosyflow.models.layers.masks import attention_mask, valid_mask
 from cosyflow.models.layers.packing import Rows
-from cosyflow.models.layers.relative_attention import align_distances, distance_table
+from cosyflow.models.layers.relative_attention import RelativeAttention, align_distances, distance_table
 
 CAUSAL = EncoderConfig(12, 16, attention_heads=2, linear_units=24, num_blocks=2, static_chunk_size=1)
 
@@ -44,8 +44,8 @@ def test_a_sequence_beyond_5000_positions() -> None:
     encoder = Encoder(small).eval()
     x = torch.randn(5003, 4)
     with torch.no_grad():
-        encoded = encoder.forward_packed(x, Rows.of(torch.zeros(5003).long(), torch.arange(5003), 1, 5003))
-        first = encoder.forward_packed(x[:10], Rows.of(torch.zeros(10).long(), torch.arange(10), 1, 10))
+        encoded = encoder.forward_packed(x, Rows.of(torch.zeros(5003).long(), torch.arange(5003), [5003]))
+        first = encoder.forward_packed(x[:10], Rows.of(torch.zeros(10).long(), torch.arange(10), [10]))
     torch.testing.assert_close(encoded[:10], first)
     assert encoded.isfinite().all()
 
@@ -64,7 +64,7 @@ def test_pack_undoes_unpack(lengths: list[int], padding: int) -> None:
     sequence = torch.repeat_interleave(torch.arange(len(lengths) + 1), torch.tensor([*lengths, padding]))
     position = torch.cat([torch.arange(length) for length in (*lengths, padding)])
     flat = torch.randn(len(sequence), 3)
-    rows = Rows.of(sequence, position, len(lengths), max(lengths))
+    rows = Rows.of(sequence, position, lengths)
     table = rows.unpack(flat)
     for row, part in enumerate(flat[: sum(lengths)].split(lengths)):
         torch.testing.assert_close(table[row, : len(part)], part)
@@ -80,8 +80,25 @@ def test_packed_equals_padded(lengths: list[int]) -> None:
     expected = encoder(padded, valid_mask(torch.tensor(lengths), max(lengths)))
     sequence = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     position = torch.cat([torch.arange(length) for length in lengths])
-    flat = encoder.forward_packed(padded[sequence, position], Rows.of(sequence, position, len(lengths), max(lengths)))
-    torch.testing.assert_close(flat, expected[sequence, position], rtol=1e-4, atol=1e-5)
+    one_by_one = Rows.of(sequence, position, lengths)
+    together = Rows.of_all(sequence, position, len(lengths) + 1, max(lengths) + 2)  # as in compiled code
+    for rows in (one_by_one, together):
+        flat = encoder.forward_packed(padded[sequence, position], rows)
+        torch.testing.assert_close(flat, expected[sequence, position], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 3])
+def test_packed_attention_without_causality(chunk_size: int) -> None:
+    lengths = [4, 9, 1]
+    attention = RelativeAttention(16, 2, dropout_rate=0.0)
+    x, valid = torch.randn(3, 9, 16), valid_mask(torch.tensor(lengths), 9)
+    sequence, position = valid.nonzero(as_tuple=True)
+    mask, table = attention_mask(valid, chunk_size), attention.project_distances(distance_table(8, -8, 16, x))
+    query, key, value = attention.project(x)
+    expected = attention.attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), table, mask)[valid]
+    for rows in (Rows.of(sequence, position, lengths), Rows.of_all(sequence, position, 3, 9)):
+        mixed = attention.attend_packed(query[valid], key[valid], value[valid], table, mask, rows)
+        torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_growing_sequence_equals_the_whole() -> None:
@@ -98,7 +115,7 @@ def test_growing_sequence_equals_the_whole() -> None:
 def test_packing_needs_a_causal_encoder() -> None:
     whole = EncoderConfig(12, 16, attention_heads=2, linear_units=24, num_blocks=1)
     with pytest.raises(ValueError, match="causal"):
-        Encoder(whole).forward_packed(torch.randn(3, 12), Rows(torch.arange(3), 1, 3))
+        Encoder(whole).forward_packed(torch.randn(3, 12), Rows(torch.arange(3), 1, 3, None))
 
 
 @pytest.mark.parametrize("chunk_size", [0, 1, 5])
