@@ -61,7 +61,10 @@ def describe_counts(manifests: Sequence[Manifest]) -> str:
     if {"inputs", "outputs", "rejects"} <= totals.keys():
         inputs, outputs, rejects = (totals.pop(name) for name in ("inputs", "outputs", "rejects"))
         parts.append(f"{outputs:,} of {inputs:,} utterances" + (f", {rejects:,} rejected" if rejects else ""))
-    if "bytes" in totals:
-        parts.append(f"{totals.pop('bytes') / 1e6:.1f} MB")
-    parts += [f"{count:,} {name.replace('_', ' ')}" for name, count in totals.items()]
+    for name, count in totals.items():
+        words = name.replace("_", " ")
+        if words.endswith("bytes"):
+            parts.append(f"{count / 1e6:.1f} MB {words.removesuffix('bytes')}".rstrip())
+        else:
+            parts.append(f"{count:,} {words}")
     return ", ".join(parts)
