@@ -49,7 +49,17 @@ def build(checkout: Path, sizes: dict, speech_token_size: int) -> torch.nn.Modul
     encoder.model = Qwen2ForCausalLM(config)
     encoder.model.tie_weights()
     width = sizes["hidden_size"]
-    return official.Qwen2LM(width, width, speech_token_size, encoder, sampling=None)
+    model = official.Qwen2LM(width, width, speech_token_size, encoder, sampling=None)
+    # without instruct tokens the official builder makes empty ones of width 896; these have the model's width
+    prepare = model.prepare_lm_input_target
+
+    def prepare_at_any_width(*inputs):
+        count = len(inputs[1])
+        nothing, length = torch.zeros(count, 0, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+        return prepare(*inputs, nothing, torch.zeros(count, 0, width, device=inputs[2].device), length)
+
+    model.prepare_lm_input_target = prepare_at_any_width
+    return model
 
 
 def batches(examples: list, max_frames: int) -> list[dict]:
