@@ -44,7 +44,8 @@ def run(arguments: Arguments) -> Ending:
 
     check_supported(arguments)
     seed = [] if arguments.seed is None else [f"train_conf.seed={arguments.seed}"]
-    recipe = load_config(arguments.config, [*arguments.overrides, *seed])
+    with storage.local_copy(arguments.config) as path:
+        recipe = load_config(path, [*arguments.overrides, *seed])
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
@@ -54,6 +55,8 @@ def run(arguments: Arguments) -> Ending:
 
 def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, stop: StopRequest) -> Ending:
     conf = recipe.train_conf
+    if conf.compile and ranks.device.type != "cuda":
+        raise CosyFlowError("train_conf.compile: needs CUDA; without it every batch would be compiled anew")
     tell = partial(say, f"train {arguments.model}") if ranks.is_first else _say_nothing
     compute_dtype = _compute_dtype(conf, arguments.use_amp, ranks.device)
     config: LMConfig = replace(cast(Any, recipe).llm, compute_dtype=compute_dtype)

@@ -1,0 +1,148 @@
+"""A training run as PyTorchJobs: what its pods get, and what is checked before there are any."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+from cosyflow.launch.pytorchjob.attempts import Attempts, patiently
+from cosyflow.launch.pytorchjob.client import Cluster
+from cosyflow.launch.pytorchjob.heart import beating
+from cosyflow.launch.pytorchjob.manifest import JobSpec
+from cosyflow.launch.pytorchjob.names import base_name, label_value
+from cosyflow.launch.pytorchjob.settings import JobSettings
+from cosyflow.launch.pytorchjob.surroundings import Surroundings, look_around
+from cosyflow.launch.pytorchjob.timeline import Timeline
+from cosyflow.progress import STAGE_VARIABLE, say
+from cosyflow.storage.s3 import ENDPOINT_VARIABLES, REGION_VARIABLES
+from cosyflow.training.arguments import Arguments
+from cosyflow.training.heartbeat import HEARTBEAT_FILE, HEARTBEAT_VARIABLE
+
+MODULE = "cosyflow.training"
+JOB_FILE = "job.yaml"
+TIMELINE_FILE = "timeline.jsonl"
+RECIPE_FILE = "recipe.yaml"
+DEEPSPEED_FILE = "deepspeed.json"
+PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", STAGE_VARIABLE, *REGION_VARIABLES)
+"""Variables that the pods get as the launcher has them."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def train_in_cluster(
+    arguments: Arguments, settings: JobSettings, num_nodes: int, gpus_per_node: int, log: Path
+) -> list[str]:
+    """Trains in a job of the cluster: makes it or goes on following it, and waits for its good end.
+
+    The job's manifest and the timeline of all attempts are left in the model's folder.
+
+    Args:
+        num_nodes: pods.
+        gpus_per_node: devices and processes of each; 0 is one process without a device.
+        log: file that the master's output is added to.
+
+    Returns:
+        The files that were left, by their names in the model's folder.
+
+    Raises:
+        CosyFlowError: the training failed, does not start, or belongs to another run; or the cluster refuses it.
+    """
+    if num_nodes < 1 or gpus_per_node < 0:
+        raise CosyFlowError(f"--num_nodes {num_nodes} --gpus_per_node {gpus_per_node}: at least one node is needed")
+    tell = partial(say, f"train {arguments.model}")
+    cluster = Cluster(settings.namespace)
+    surroundings = patiently(partial(look_around, cluster), settings.outage_seconds)
+    settings = _complete(settings, surroundings)
+    check_reachable(arguments, settings)
+    spec = JobSpec(
+        base=base_name(arguments.run_name or arguments.model, arguments.model_dir),
+        namespace=cluster.namespace,
+        run=label_value(surroundings.run or run_of(arguments)),
+        attempt=0,
+        module=MODULE,
+        arguments=tuple(as_pods_see(arguments).command_line()),
+        num_nodes=num_nodes,
+        gpus_per_node=gpus_per_node,
+        settings=settings,
+        env=_environment(arguments.model_dir),
+        owner=surroundings.owner,
+    )
+    manifest = storage.join(arguments.model_dir, JOB_FILE)
+    timeline = Timeline(storage.join(arguments.model_dir, TIMELINE_FILE), tell)
+    attempts = Attempts(cluster, spec, manifest, timeline, log)
+    attempts.check_free()
+    _copy_settings(arguments, as_pods_see(arguments))
+    with beating(storage.join(arguments.model_dir, HEARTBEAT_FILE), tell):
+        end = attempts.to_the_end()
+    if end.kind != "succeeded":
+        raise CosyFlowError(f"training job {spec.namespace}/{spec.name}: {end.reason}; see {timeline.uri}")
+    return [JOB_FILE, TIMELINE_FILE]
+
+
+def run_of(arguments: Arguments) -> str:
+    """Who is training, outside of a pipeline: the same command is the same run."""
+    return hashlib.sha256("\0".join(arguments.command_line()).encode()).hexdigest()[:16]
+
+
+def check_reachable(arguments: Arguments, settings: JobSettings) -> None:
+    """Raises CosyFlowError for an input or output that a pod cannot see."""
+    mounts = [Path(mount["mountPath"]) for mount in settings.volume_mounts]
+    places = {
+        "--train_data": arguments.train_data,
+        "--cv_data": arguments.cv_data,
+        "--model_dir": arguments.model_dir,
+        "--checkpoint": arguments.checkpoint,
+        "--qwen_pretrain_path": arguments.qwen_pretrain_path,
+        "--tokenizer_path": arguments.tokenizer_path,
+        "--onnx_path": arguments.onnx_path,
+        "--tensorboard_dir": arguments.tensorboard_dir,
+    }
+    for option, uri in places.items():
+        seen = not uri or storage.is_remote(uri) or any(Path(uri).absolute().is_relative_to(mount) for mount in mounts)
+        if not seen:
+            raise CosyFlowError(
+                f"{option} {uri}: the job's pods cannot see it; put it under s3://, or mount a volume there"
+                " (volumes and volume_mounts of the job's settings)"
+            )
+
+
+def _complete(settings: JobSettings, surroundings: Surroundings) -> JobSettings:
+    """The settings with what is known here for what they leave out."""
+    image = settings.image or surroundings.image
+    if not image:
+        raise CosyFlowError("no image for the job's pods: give one as `image` in the job's settings (--job FILE)")
+    endpoint = settings.s3_endpoint or next(
+        (os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), ""
+    )
+    if urlsplit(endpoint).hostname in LOOPBACK:
+        raise CosyFlowError(
+            f"the job's pods cannot reach {endpoint}: give the store's address within the cluster as `s3_endpoint` in"
+            " the job's settings (--job FILE)"
+        )
+    return replace(settings, image=image, s3_endpoint=endpoint)
+
+
+def as_pods_see(arguments: Arguments) -> Arguments:
+    """The arguments with the recipe and DeepSpeed's settings beside the model, where the launcher copies them to."""
+    deepspeed = arguments.train_engine == "deepspeed" and arguments.deepspeed_config
+    return replace(
+        arguments,
+        config=storage.join(arguments.model_dir, RECIPE_FILE),
+        deepspeed_config=storage.join(arguments.model_dir, DEEPSPEED_FILE) if deepspeed else "",
+    )
+
+
+def _copy_settings(here: Arguments, there: Arguments) -> None:
+    for source, target in ((here.config, there.config), (here.deepspeed_config, there.deepspeed_config)):
+        if target:
+            storage.write_bytes(target, storage.read_bytes(source))
+
+
+def _environment(model_dir: str) -> tuple[tuple[str, str], ...]:
+    passed = [(name, os.environ[name]) for name in PASSED_ON if os.environ.get(name)]
+    return (*passed, (HEARTBEAT_VARIABLE, storage.join(model_dir, HEARTBEAT_FILE)))

@@ -1,0 +1,105 @@
+"""What a training job's pods get that a recipe does not tell, from a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class JobSettings:
+    """The pods of a job, and how long the launcher is patient. What is written as in a Pod has a Pod's form."""
+
+    namespace: str = ""
+    """Empty: the launcher's own, or the one of the kubeconfig's context."""
+    image: str = ""
+    """Empty: the image of the launcher's own pod."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=lambda: ["torchrun"])
+    """What starts the processes of a node as the PET_* variables tell."""
+    service_account: str = "default"
+    run_as_user: int | None = None
+    """User id of the processes; by default the image's, which must not be root."""
+    queue: str = ""
+    """Kueue's LocalQueue."""
+
+    resources: Object = field(default_factory=dict)
+    gpu_resource: str = "nvidia.com/gpu"
+    shm_size: str = "8Gi"
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: list[Object] = field(default_factory=list)
+    affinity: Object = field(default_factory=dict)
+    env: list[Object] = field(default_factory=list)
+    volumes: list[Object] = field(default_factory=list)
+    volume_mounts: list[Object] = field(default_factory=list)
+
+    s3_endpoint: str = ""
+    """The store as the pods reach it. Empty: as the launcher does."""
+    s3_secret: str = "mlpipeline-minio-artifact"  # noqa: S105 - a name
+    """Secret with `accesskey` and `secretkey`; empty: the pods' own identity."""
+
+    clean_pod_policy: Literal["Running", "All", "None"] = "Running"
+    ttl_seconds: int = 86_400
+    """How long an ended job stays to be looked at."""
+    deadline_seconds: int | None = None
+    """The job is ended when it runs for longer; None: never."""
+    max_restarts: int = 3
+    """How often all pods are started again from the last checkpoint."""
+    pending_seconds: float = 1800.0
+    """How long pods may wait for a place; waiting in a queue does not count."""
+    pull_seconds: float = 30.0
+    """How long an image that cannot be pulled is tried."""
+    outage_seconds: float = 600.0
+    """How long the API server may be out of reach."""
+
+
+def read_settings(uri: str) -> JobSettings:
+    """Reads a YAML file of settings; none for an empty `uri`.
+
+    Raises:
+        CosyFlowError: it cannot be read, or a key is unknown or has a wrong value.
+    """
+    if not uri:
+        return JobSettings()
+    try:
+        values = yaml.safe_load(storage.read_text(uri)) or {}
+    except yaml.YAMLError as error:
+        raise CosyFlowError(f"{uri}: not YAML: {error}") from error
+    try:
+        return TypeAdapter(JobSettings).validate_python(values)
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise CosyFlowError(f"{uri}: {key}: {first['msg']}") from invalid
+
+
+def with_task_config(settings: JobSettings, task: Mapping[str, Any]) -> JobSettings:
+    """The settings, and for what they leave out what a KFP task was given (the fields of `dsl.TaskConfig`)."""
+    from dataclasses import replace
+
+    return replace(
+        settings,
+        resources=settings.resources or task.get("resources") or {},
+        node_selector=settings.node_selector or task.get("node_selector") or {},
+        affinity=settings.affinity or task.get("affinity") or {},
+        tolerations=[*(task.get("tolerations") or []), *settings.tolerations],
+        env=merge_env(task.get("env") or [], settings.env),
+        volumes=[*(task.get("volumes") or []), *settings.volumes],
+        volume_mounts=[*(task.get("volume_mounts") or []), *settings.volume_mounts],
+    )
+
+
+def merge_env(*lists: list[Object]) -> list[Object]:
+    """Environment entries by name; a later one takes the place of an earlier one."""
+    return list({entry["name"]: entry for entries in lists for entry in entries}.values())
