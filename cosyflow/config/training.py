@@ -83,7 +83,7 @@ class TrainConf:
     dtype: TrainingType = "auto"
     """Type of activations and matrix products; weights and optimizer stay float32. `auto`: bfloat16 on CUDA."""
     compile: bool = False
-    """Compile the model with torch.compile; batches then always have the same shapes."""
+    """Compile the model with torch.compile (CUDA only); batches are then padded to the same shapes."""
 
     def __post_init__(self) -> None:
         for name in ("max_epoch", "accum_grad", "tokens_per_step", "log_interval", "keep_last"):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cosyflow.cli import main
+from cosyflow.training import checkpoints as ckpt
 from tests.local.token_corpus import RECIPE, REPOSITORY, TokenCorpus, make_token_corpus
 
 SMALL_MODEL = (
@@ -68,6 +69,24 @@ def test_killed_training_ends_with_the_same_weights(corpus: TokenCorpus, tmp_pat
     moments, moments_again = (s["optimizer"]["state"] for s in (state, state_again))
     assert all(torch.equal(moments[i]["exp_avg_sq"], moments_again[i]["exp_avg_sq"]) for i in moments)
     assert logged(tmp_path / "whole") == logged(killed), "the metrics tell of every update once"
+
+
+@pytest.mark.slow
+def test_a_request_to_stop_saves_and_the_same_command_goes_on(corpus: TokenCorpus, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cosyflow", *options(corpus, tmp_path, max_steps=1000)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for_update(tmp_path, 2, process)
+    process.terminate()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert told == (
+        "cosyflow train: error: stopped on request after saving a checkpoint; the same command goes on from it\n"
+    )
+    stopped = ckpt.find_newest(str(tmp_path))
+    assert stopped is not None
+
+    assert main(options(corpus, tmp_path, max_steps=stopped.update + 1)) == 0
+    assert f"goes on from {stopped.tag}" in (tmp_path / "train.log").read_text()
 
 
 def wait_for_update(model_dir: Path, update: int, process: subprocess.Popen[bytes]) -> None:
