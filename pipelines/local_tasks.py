@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -41,23 +42,20 @@ class LocalTasks:
         self._log = log
         self._terminal = terminal
         self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stop_signal = 0
         self.manifests: list[Manifest] = []
         self.failures: list[Failure] = []
 
     def __call__(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
-        """Runs one task to its end. Returns its exit status."""
+        """Runs one task to its end. Returns its exit status; after `stop` nothing is run any more."""
         task = _argument(full_command, "--function_to_execute").replace("_", "-")
         executor_input = json.loads(_argument(full_command, "--executor_input"))
+        process = self._start(full_command, {**os.environ, **(env_vars or {})})
+        if process is None:
+            return self._stop_signal
         error = ""
-        with subprocess.Popen(
-            full_command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            bufsize=1,
-            env={**os.environ, **(env_vars or {})},
-        ) as process:
+        with process:
             for line in process.stdout or ():
                 self._write(task, line.rstrip("\n"))
                 found = ERROR_LINE.match(line.rstrip())
@@ -65,11 +63,37 @@ class LocalTasks:
                     error = _one_line(found["kind"], found["message"] or "")
             status = process.wait()
         with self._lock:
+            self._running.discard(process)
             if status == 0:
                 self.manifests += _read_manifests(executor_input)
-            else:
+            elif not self._stop_signal:
                 self.failures.append(Failure(task, _subject(executor_input), error or _describe_status(status)))
         return status
+
+    def stop(self, signal_number: int) -> None:
+        """Sends a signal to all that runs, and lets nothing more begin."""
+        self._stop_signal = signal_number
+        for process in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal_number)
+
+    def _start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str] | None:
+        """Starts a task in a process group of its own, which `stop` reaches as a whole."""
+        with self._lock:
+            if self._stop_signal:
+                return None
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                bufsize=1,
+                env=environment,
+                start_new_session=True,
+            )
+            self._running.add(process)
+            return process
 
     def _write(self, task: str, line: str) -> None:
         with self._lock:

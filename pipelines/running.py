@@ -5,11 +5,14 @@ from __future__ import annotations
 import builtins
 import contextlib
 import logging
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 from kfp import local
@@ -63,7 +66,7 @@ def run(arguments: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdo
 
 def _execute(arguments: Mapping[str, Any], pipeline_root: Path, tasks: LocalTasks, log: TextIO) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
-    with _chatter_to(log), _tasks_run_by(tasks):
+    with _chatter_to(log), _tasks_run_by(tasks), _stopped_by_signals(tasks):
         cosyvoice(**arguments)
 
 
@@ -76,6 +79,33 @@ def _tasks_run_by(tasks: LocalTasks) -> Iterator[None]:
         yield
     finally:
         subprocess_task_handler.run_local_subprocess = original
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(tasks: LocalTasks) -> Iterator[None]:
+    """Ends the tasks with us: after Ctrl-C KFP would begin the next ones, and SIGTERM would leave the training behind.
+
+    A trainer saves a checkpoint when it is asked to end; the second signal ends it at once.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        tasks.stop(signal.SIGTERM)
+        for again in handlers:
+            signal.signal(again, kill)
+        raise KeyboardInterrupt
+
+    def kill(number: int, frame: FrameType | None) -> None:
+        tasks.stop(signal.SIGKILL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

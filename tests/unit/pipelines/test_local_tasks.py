@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +49,18 @@ def test_a_failure_is_told_in_one_line(source: str, error: str) -> None:
     assert status != 0
     assert [str(failure) for failure in tasks.failures] == [f"speech-token train-a: {error}"]
     assert terminal == ""
+
+
+def test_stop_ends_what_runs_with_its_children_and_lets_nothing_begin(tmp_path: Path) -> None:
+    log, mark = io.StringIO(), tmp_path / "mark"
+    tasks = LocalTasks(log, io.StringIO())
+    task = ["--executor_input", "{}", "--function_to_execute", "train"]
+    child = f"import time; open({str(mark)!r}, 'w').close(); time.sleep(60)"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(tasks, ["sh", "-c", f'{sys.executable} -c "$1"; true', "sh", child, *task])
+        while not mark.exists():
+            time.sleep(0.05)
+        tasks.stop(signal.SIGTERM)
+        assert running.result(timeout=20) == -signal.SIGTERM
+    assert tasks([sys.executable, "-c", "raise AssertionError", *task]) != 0
+    assert (tasks.failures, log.getvalue()) == ([], "")
