@@ -170,23 +170,26 @@ def _other_weight_norm(key: str) -> str:
 
 def _check_ties(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
     """Tensors that the model shares must be equal in the file, or loading would silently drop one."""
-    first: dict[int, str] = {}
+    first: dict[object, str] = {}
     for key, value in own.items():
-        if value.numel() == 0:
-            continue
-        other = first.setdefault(value.data_ptr(), key)
+        other = first.setdefault(_memory(value), key)
         if other != key and not torch.equal(tensors[other], tensors[key]):
             raise CosyFlowError(f"{path}: {other} and {key} must be equal, the model shares one tensor between them")
 
 
 def save_official(model: nn.Module, path: Path) -> None:
     """Writes the model's state dict, exactly the official keys, to a `.pt` file that is whole or not there."""
-    on_cpu: dict[int, Tensor] = {}
-    tensors = {}
-    for key, value in model.state_dict().items():
-        # a shared tensor stays shared in the file
-        tensors[key] = on_cpu.setdefault(value.data_ptr(), value.detach().cpu()) if value.numel() else value
-    write_tensors(tensors, path)
+    on_cpu: dict[object, Tensor] = {}
+    for value in model.state_dict().values():
+        if _memory(value) not in on_cpu:
+            on_cpu[_memory(value)] = value.detach().cpu()
+    # a shared tensor stays shared in the file
+    write_tensors({key: on_cpu[_memory(value)] for key, value in model.state_dict().items()}, path)
+
+
+def _memory(tensor: Tensor) -> object:
+    """Equal for tensors that are one and the same, under whatever names."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -213,7 +213,7 @@ def _fill_positions(
 
     is_text = (in_block & (block_offset < text_part)) | ((rest >= 0) & (rest < text_left))
     text_number = np.where(in_block, block_number * text_part + block_offset, spread(blocks * text_part) + rest)
-    # speech_number is the speech token at a position; at the last position before speech it is -1 of that run
+    # of the speech token at a position; just before a run of speech it is one less than that of the run's first
     speech_number = np.where(
         in_block,
         block_number * speech_part + block_offset - text_part,
