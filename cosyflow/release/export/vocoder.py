@@ -1,0 +1,40 @@
+"""The vocoder's file: the generator without discriminators, with the keys that inference loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cosyflow.config.recipe import Recipe
+from cosyflow.models.checkpoint import load_official, save_official
+from cosyflow.models.vocoder.hift import HiFTGenerator
+from cosyflow.release.export.comparison import ExportedFile, Run, Tensors, random_tensor
+
+VOCODER_FILE = "hift.pt"
+FRAMES = range(16, 64)
+SPEECH_LEVEL, SPEECH_SPREAD = -6.0, 2.0
+"""Of the natural logarithms in a mel spectrogram of speech, roughly."""
+
+
+def vocoder_files(recipe: Recipe, weights: Path) -> list[ExportedFile]:
+    """The file of the vocoder with the weights of a checkpoint of the generator, or of generator and discriminators."""
+    trained = HiFTGenerator(recipe.hifigan.generator)
+    load_official(trained, weights)
+
+    def write(path: Path) -> Run:
+        save_official(trained, path)
+        loaded = HiFTGenerator(recipe.hifigan.generator)
+        load_official(loaded, path)
+        return _vocode(loaded)
+
+    def inputs(frames: int) -> Tensors:
+        bins = recipe.hifigan.generator.in_channels
+        return (SPEECH_LEVEL + SPEECH_SPREAD * random_tensor(frames, 1, bins, frames),)
+
+    return [ExportedFile(VOCODER_FILE, write, _vocode(trained), inputs, FRAMES)]
+
+
+def _vocode(generator: HiFTGenerator) -> Run:
+    generator.eval()
+    return lambda tensors: (generator.inference(*tensors, rng=torch.Generator().manual_seed(0)).waveform,)
