@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cosyflow.models.flow.frames import Frames
+from cosyflow.models.layers.dropout import Dropout
 
 
 def rotate_first_channels(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
@@ -39,7 +40,7 @@ class FrameAttention(nn.Module):
         self.to_q = nn.Linear(size, inner, bias=projection_bias)
         self.to_k = nn.Linear(size, inner, bias=projection_bias)
         self.to_v = nn.Linear(size, inner, bias=projection_bias)
-        self.to_out = nn.Sequential(nn.Linear(inner, size), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(inner, size), Dropout(dropout))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frames: Frames | None) -> torch.Tensor:
         """x -> the same shape; mask is bool, [B, 1, 1, T] or [B, 1, T, T]."""

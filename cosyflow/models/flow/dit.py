@@ -10,6 +10,7 @@ from cosyflow.models.flow.attention import FrameAttention
 from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.time_embedding import time_sinusoids
 from cosyflow.models.layers.convolution import CausalConv1d
+from cosyflow.models.layers.dropout import Dropout
 from cosyflow.models.layers.masks import attention_mask
 
 TIME_SINUSOIDS = 256
@@ -95,7 +96,7 @@ class FeedForward(nn.Module):
         super().__init__()
         hidden = config.dim * config.ff_mult
         widen = nn.Sequential(nn.Linear(config.dim, hidden), nn.GELU(approximate="tanh"))
-        self.ff = nn.Sequential(widen, nn.Dropout(config.dropout), nn.Linear(hidden, config.dim))
+        self.ff = nn.Sequential(widen, Dropout(config.dropout), nn.Linear(hidden, config.dim))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.ff(x)

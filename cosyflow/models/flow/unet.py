@@ -15,6 +15,7 @@ from cosyflow.models.flow.attention import FrameAttention
 from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.time_embedding import time_sinusoids
 from cosyflow.models.layers.convolution import CausalConv1d
+from cosyflow.models.layers.dropout import Dropout
 from cosyflow.models.layers.masks import attention_mask
 
 GROUPS = 8
@@ -98,7 +99,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, size: int, dropout: float) -> None:
         super().__init__()
-        self.net = nn.Sequential(Projection(size, 4 * size), nn.Dropout(dropout), nn.Linear(4 * size, size))
+        self.net = nn.Sequential(Projection(size, 4 * size), Dropout(dropout), nn.Linear(4 * size, size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.net(x)

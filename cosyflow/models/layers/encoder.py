@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from cosyflow.config.transformer import EncoderConfig
+from cosyflow.models.layers.dropout import Dropout
 from cosyflow.models.layers.linear import LayerNorm, Linear
 from cosyflow.models.layers.masks import attention_mask, chunk_mask
 from cosyflow.models.layers.packing import Rows
@@ -27,7 +28,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.w_1 = Linear(size, hidden_size)
         self.activation = ACTIVATIONS[activation]()
-        self.dropout = nn.Dropout(dropout_rate)
+        self.dropout = Dropout(dropout_rate)
         self.w_2 = Linear(hidden_size, size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -44,12 +45,12 @@ class InputEmbedding(nn.Module):
         super().__init__()
         size = config.output_size
         self.out = nn.Sequential(
-            Linear(config.input_size, size), LayerNorm(size, eps=1e-5), nn.Dropout(config.dropout_rate)
+            Linear(config.input_size, size), LayerNorm(size, eps=1e-5), Dropout(config.dropout_rate)
         )
         if config.input_layer == "linear_legacy":
             self.out.append(nn.ReLU())
         self.scale = math.sqrt(size)
-        self.dropout = nn.Dropout(config.positional_dropout_rate)
+        self.dropout = Dropout(config.positional_dropout_rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., input_size] -> [..., D]"""
@@ -65,7 +66,7 @@ class EncoderLayer(nn.Module, ABC):
         size = config.output_size
         self.self_attn = RelativeAttention(size, config.attention_heads, config.attention_dropout_rate)
         self.feed_forward = FeedForward(size, config.linear_units, config.dropout_rate, config.activation_type)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = Dropout(config.dropout_rate)
 
     @abstractmethod
     def attention_norm(self, x: torch.Tensor) -> torch.Tensor: ...

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cosyflow.models.layers.dropout import dropout
 from cosyflow.models.layers.linear import Linear
 from cosyflow.models.layers.packing import Rows
 
@@ -85,18 +86,19 @@ class RelativeAttention(nn.Module):
         down to 1 - Q, or down to 0 when `mask` is causal. `mask` is bool, broadcast to [B, H, Q, S], or None where
         every query sees every key.
         """
-        scaled = (query + self.pos_bias_v[:, None].to(query.dtype)) * (1.0 / math.sqrt(self.head_size))
-        by_distance = scaled @ distance_keys.transpose(1, 2)  # [B, H, Q, M]
+        scale = 1.0 / math.sqrt(self.head_size)
+        by_distance = (
+            scale * (query + self.pos_bias_v[:, None].to(query.dtype)) @ distance_keys.transpose(1, 2)
+        )  # [B, H, Q, M]
         bias = align_distances(by_distance, key.size(2))  # [B, H, Q, S]
         if mask is not None:
             bias = bias.masked_fill(~mask, -math.inf)
-        mixed = F.scaled_dot_product_attention(
-            query + self.pos_bias_u[:, None].to(query.dtype),
-            key,
-            value,
-            attn_mask=bias,
-            dropout_p=self.dropout_rate if self.training else 0.0,
-        )
+        query = query + self.pos_bias_u[:, None].to(query.dtype)
+        if self.training and self.dropout_rate > 0:
+            scores = torch.softmax(scale * query @ key.transpose(2, 3) + bias, dim=3)
+            mixed = dropout(scores, self.dropout_rate, True) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return mixed.transpose(1, 2).flatten(2)
 
     def attend_packed(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cosyflow.config.transformer import EncoderConfig
 from cosyflow.models.layers.convolution import CausalConv1d, Lookahead, Upsample
+from cosyflow.models.layers.dropout import Dropout
 from cosyflow.models.layers.encoder import Encoder
 from cosyflow.models.layers.growing import GrowingSequence
 from cosyflow.models.layers.masks import attention_mask, valid_mask
@@ -133,6 +134,33 @@ def dependencies(module: torch.nn.Module, x: torch.Tensor, output: int) -> list[
     x = x.clone().requires_grad_()
     module(x)[:, output].sum().backward()
     return x.grad.abs().sum(dim=(0, 2)).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("shape", [(1000, 1001), (3, 5, 7)])
+def test_dropout_keeps_its_share_and_the_mean(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(shape, requires_grad=True)
+    layer = Dropout(0.1)
+    dropped = layer(x)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.9])
+    if x.numel() > 1000:
+        assert dropped.mean().item() == pytest.approx(1, abs=2e-3)
+    dropped.sum().backward()
+    torch.testing.assert_close(x.grad, dropped.detach())  # the same elements
+    assert not torch.equal(layer(x), dropped)
+    assert torch.equal(layer.eval()(x), x)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_attention_dropout_is_off_in_evaluation(rate: float) -> None:
+    torch.manual_seed(0)
+    attention = RelativeAttention(16, 2, dropout_rate=rate)
+    query, key, value = torch.randn(3, 1, 2, 6, 8)
+    table, mask = attention.project_distances(distance_table(5, -5, 16, query)), torch.ones(1, 1, 1, 6).bool()
+    trained = torch.stack([attention.attend(query, key, value, table, mask) for _ in range(400)])
+    evaluated = attention.eval().attend(query, key, value, table, mask)
+    torch.testing.assert_close(trained.mean(0), evaluated, rtol=0, atol=0.1 if rate else 1e-5)
+    assert (trained.std(0).max() > 0.01) == (rate > 0)
 
 
 def test_what_the_convolutions_see() -> None:
