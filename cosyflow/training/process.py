@@ -93,7 +93,7 @@ def _train(
     """Trains any objective, with checkpoints and metrics written by the first rank."""
     conf = recipe.train_conf
     settings = {**_plain(asdict(conf)), **_plain(asdict(arguments)), **run_settings, "version": recipe.version}
-    writer, tracker = None, Tracker({})
+    writer, tracker = None, Tracker()
     if ranks.is_first:
         writer = CheckpointWriter(arguments.model_dir, settings, conf.keep_last, conf.keep_best)
         tracker = Tracker(_sinks(arguments, settings, resumption.position.update if resumption else 0))
@@ -155,13 +155,14 @@ def _tokenizer_path(arguments: Arguments) -> str:
     return path
 
 
-def _sinks(arguments: Arguments, settings: Mapping[str, Any], done: int) -> dict[str, Sink]:
-    """Where metrics go, for a run of which `done` updates are behind it."""
-    sinks: dict[str, Sink] = {METRICS_FILE: MetricsFile(storage.join(arguments.model_dir, METRICS_FILE), done)}
+def _sinks(arguments: Arguments, settings: Mapping[str, Any], done: int) -> dict[str, Callable[[], Sink]]:
+    """What makes the places where metrics go, for a run of which `done` updates are behind it."""
+    sinks: dict[str, Callable[[], Sink]] = {}
+    sinks[METRICS_FILE] = partial(MetricsFile, storage.join(arguments.model_dir, METRICS_FILE), done)
     if arguments.tensorboard_dir:
         from cosyflow.training.tracking.tensorboard import TensorBoard
 
-        sinks["TensorBoard"] = TensorBoard(arguments.tensorboard_dir, done)
+        sinks["TensorBoard"] = partial(TensorBoard, arguments.tensorboard_dir, done)
     uri = arguments.mlflow_uri or os.environ.get(MLFLOW_VARIABLE, "")
     if uri:
         from cosyflow.training.tracking.mlflow import Mlflow, MlflowRun
@@ -169,7 +170,8 @@ def _sinks(arguments: Arguments, settings: Mapping[str, Any], done: int) -> dict
         name = arguments.run_name or f"{settings['version']}-{arguments.model}"
         params = {key: str(value)[:500] for key, value in settings.items()}
         tags = {"cosyflow.version": __version__, "recipe": settings["version"], "model": arguments.model}
-        sinks["MLflow"] = Mlflow(MlflowRun(uri, arguments.experiment, name, params, tags), arguments.model_dir)
+        run = MlflowRun(uri, arguments.experiment, name, params, tags)
+        sinks["MLflow"] = partial(Mlflow, run, arguments.model_dir)
     return sinks
 
 

@@ -5,7 +5,7 @@ None of them can stop a training run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from cosyflow.progress import say
@@ -23,8 +23,13 @@ class Sink(Protocol):
 class Tracker:
     """Hands metrics to every sink. A sink that fails, however, is told of in one line and left out from then on."""
 
-    def __init__(self, sinks: Mapping[str, Sink]) -> None:
-        self._sinks = dict(sinks)
+    def __init__(self, makers: Mapping[str, Callable[[], Sink]] | None = None) -> None:
+        self._sinks: dict[str, Sink] = {}
+        for name, make in (makers or {}).items():
+            try:
+                self._sinks[name] = make()
+            except Exception as error:
+                self._tell(name, error)
 
     def write(self, update: int, values: Mapping[str, float]) -> None:
         """Notes values by name (`train/loss`, `cv/acc`, ...) at a number of updates."""
@@ -32,15 +37,16 @@ class Tracker:
             try:
                 sink.write(update, values)
             except Exception as error:
-                self._drop(name, error)
+                del self._sinks[name]
+                self._tell(name, error)
 
     def close(self, finished: bool) -> None:
         for name, sink in list(self._sinks.items()):
             try:
                 sink.close(finished)
             except Exception as error:
-                self._drop(name, error)
+                del self._sinks[name]
+                self._tell(name, error)
 
-    def _drop(self, name: str, error: Exception) -> None:
-        del self._sinks[name]
+    def _tell(self, name: str, error: Exception) -> None:
         say("train", f"warning: no more metrics go to {name} ({' '.join(str(error).split())[:200]})")

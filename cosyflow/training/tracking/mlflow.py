@@ -56,6 +56,8 @@ class Mlflow:
     """
 
     def __init__(self, run: MlflowRun, directory: str) -> None:
+        import mlflow  # noqa: F401 - before data loading forks: a fork during the thread's import would hang
+
         self._connection = _Connection(run, storage.join(directory, RUN_FILE))
         self._spool = storage.join(directory, SPOOL_FILE)
         self._unsent: list[dict[str, Any]] = _read_spool(self._spool)

@@ -58,11 +58,17 @@ def test_a_failing_sink_is_left_out_and_said_once(capsys: pytest.CaptureFixture[
         def close(self, finished: bool) -> None:
             raise AssertionError("it was left out")
 
-    tracker = Tracker({"the disk": FullDisk()})
+    def no_library() -> FullDisk:
+        raise ImportError("No module named 'board'")
+
+    tracker = Tracker({"the disk": FullDisk, "the board": no_library})
     for update in (1, 2, 3):
         tracker.write(update, {"loss": 1.0})
     tracker.close(finished=True)
-    assert capsys.readouterr().out == "[train] warning: no more metrics go to the disk (no space left on device)\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "[train] warning: no more metrics go to the board (No module named 'board')",
+        "[train] warning: no more metrics go to the disk (no space left on device)",
+    ]
 
 
 @pytest.fixture
