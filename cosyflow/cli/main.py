@@ -22,7 +22,7 @@ STAGES = (
     "export",
     "register",
 )
-TOOLS = ("stand-ins", "inspect")
+TOOLS = ("stand-ins", "inspect", "synthesize")
 
 
 def module_name(command: str) -> str:
