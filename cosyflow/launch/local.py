@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cosyflow.errors import CosyFlowError
+from cosyflow.launch.terminal import Screen
 from cosyflow.training.member import end_with_parent
 
 TAIL_LINES = 20
@@ -103,6 +104,7 @@ def _stream(process: subprocess.Popen[str], log_file: IO[str]) -> deque[str]:
     """Copies the output until it ends; returns its last lines."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     lock = threading.Lock()
+    screen = Screen(sys.stdout)
 
     def copy(source: IO[str], shown: bool) -> None:
         for line in source:
@@ -111,8 +113,7 @@ def _stream(process: subprocess.Popen[str], log_file: IO[str]) -> deque[str]:
                 log_file.write(line)
                 log_file.flush()
             if shown:
-                sys.stdout.write(line)
-                sys.stdout.flush()
+                screen.show(line)
 
     assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
     messages = threading.Thread(target=copy, args=(process.stderr, False), daemon=True)
@@ -124,6 +125,7 @@ def _stream(process: subprocess.Popen[str], log_file: IO[str]) -> deque[str]:
         raise
     finally:
         messages.join()
+        screen.end()
     return tail
 
 
