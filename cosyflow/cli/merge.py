@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from cosyflow.config.data import CorpusConf
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--src_dir", required=True, help="folder with one folder of parquet shards a subset")
@@ -13,8 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="folder below a subset's that has data.list ('' for the subset's own)",
     )
     parser.add_argument("--des_dir", required=True, help="folder of the two lists")
-    parser.add_argument("--train_subsets", nargs="+", required=True, help="subsets to train on")
-    parser.add_argument("--dev_subsets", nargs="+", required=True, help="subsets to validate on")
+    corpus = CorpusConf()
+    parser.add_argument("--train_subsets", nargs="+", default=list(corpus.train_subsets), help="subsets to train on")
+    parser.add_argument("--dev_subsets", nargs="+", default=list(corpus.dev_subsets), help="subsets to validate on")
 
 
 def run(args: argparse.Namespace) -> None:
