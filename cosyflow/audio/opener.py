@@ -7,14 +7,16 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
-import torch
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
+
+if TYPE_CHECKING:
+    import torch
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a program that writes RIFF into a pipe puts where the size would be
 MEMORY_NAME = "audio in memory"
@@ -48,6 +50,8 @@ def open_audio(locator: str | bytes, name: str | None = None) -> tuple[torch.Ten
     Raises:
         AudioError: the file is missing, empty, truncated, not audio, or holds a sample that is not a finite number.
     """
+    import torch  # stages that read only headers run where there is none
+
     name = _name(locator, name)
     with _opened(locator, name) as stream, _decoder(stream, name) as decoder:
         promised, sample_rate = decoder.frames, decoder.samplerate

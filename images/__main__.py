@@ -1,0 +1,114 @@
+"""Builds the container images, says how large they are, and writes the image lock that a compile reads."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cosyflow import __version__
+from cosyflow.cli.parser import Parser
+from cosyflow.errors import CosyFlowError
+from images.builders import BUILDERS, Builder, find_builder
+from images.lock import write_lock
+from images.plan import IMAGES, Build, made_by, plan_builds
+from images.requirements import export
+from images.sizes import Size, measure
+from images.sources import git_commit
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = CHECKOUT / "build/images/requirements"
+PYTHON_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+LOCAL_REGISTRY = "localhost"
+BASE_LIMIT_BYTES = 250_000_000
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="python -m images", description=__doc__)
+    parser.add_argument("images", nargs="*", choices=[[], *IMAGES], help="default: all", metavar="IMAGE")
+    parser.add_argument("--builder", choices=["auto", *BUILDERS], default="auto")
+    parser.add_argument("--uv", default="uv", help="the program uv")
+    parser.add_argument(
+        "--base-image", default=PYTHON_IMAGE, help="image with Python 3.11, by its digest for a release"
+    )
+    parser.add_argument(
+        "--registry", default=LOCAL_REGISTRY, help="what the names begin with, e.g. registry.example/speech"
+    )
+    parser.add_argument("--push", action="store_true", help="send the images to the registry; the lock gets digests")
+    parser.add_argument("--archives", type=Path, help="folder to leave a docker-archive of each image in")
+    parser.add_argument("--lock", type=Path, default=CHECKOUT / "build/images/images.lock.yaml")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Builds. Returns the exit status: 1 after a failed build or a user's error."""
+    args = build_parser().parse_args(arguments)
+    try:
+        _build(args)
+    except CosyFlowError as error:
+        print(f"images: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _build(args: argparse.Namespace) -> None:
+    if args.push and args.registry == LOCAL_REGISTRY:
+        raise CosyFlowError("--push needs --registry")
+    builder = find_builder(args.builder)
+    requirements = export(args.uv, CHECKOUT)
+    REQUIREMENTS.mkdir(parents=True, exist_ok=True)
+    for name, text in requirements.items():
+        (REQUIREMENTS / f"{name}.txt").write_text(text, encoding="utf-8")
+
+    builds = plan_builds(CHECKOUT, args.images or IMAGES, args.registry, args.base_image, requirements)
+    labels = {"GIT_COMMIT": git_commit(CHECKOUT), "VERSION": __version__}
+    for number, build in enumerate(builds, 1):
+        _make(builder, build, labels, f"build {number} of {len(builds)}: {build.reference}")
+
+    finished = made_by(builds)
+    _report_sizes(builder, finished, args.archives)
+    if args.push:
+        finished = {image: builder.push(reference) for image, reference in finished.items()}
+    write_lock(args.lock, finished)
+    print(f"image lock: {args.lock}")
+
+
+def _make(builder: Builder, build: Build, labels: dict[str, str], title: str) -> None:
+    if builder.exists(build.reference):
+        print(f"{title} is there", flush=True)
+        return
+    print(title, flush=True)
+    began = time.monotonic()
+    takes_labels = not build.reference.rpartition(":")[0].endswith("-packages")
+    given = {"BASE_IMAGE": build.upon, **(labels if takes_labels else {})}
+    builder.build(CHECKOUT, CHECKOUT / build.dockerfile, build.reference, given)
+    print(f"{build.reference}: built in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _report_sizes(builder: Builder, finished: dict[str, str], archives: Path | None) -> None:
+    """Prints the sizes, which an archive of each image tells.
+
+    Raises:
+        CosyFlowError: base, which every small stage waits for on a new node, is too large.
+    """
+    known: dict[str, Size] = {}
+    for image, reference in finished.items():
+        with tempfile.TemporaryDirectory(prefix="cosyflow-image-") as folder:
+            kept = archives or Path(folder)
+            kept.mkdir(parents=True, exist_ok=True)
+            archive = kept / f"{image}.tar"
+            archive.unlink(missing_ok=True)  # builders add to a file that is there, or refuse it
+            builder.save(reference, archive)
+            size = measure(archive, known)
+        print(f"{reference}: {size}", flush=True)
+        if image == "base" and size.compressed > BASE_LIMIT_BYTES:
+            raise CosyFlowError(
+                f"base has {size.compressed / 1e6:.0f} MB; at most {BASE_LIMIT_BYTES / 1e6:.0f} are wanted"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The programs that build images, behind one set of calls: Docker and buildah."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cosyflow.errors import CosyFlowError
+
+
+class Builder:
+    """Docker, or a program that is called alike.
+
+    Every method raises CosyFlowError when the program fails; what it printed stands above.
+    """
+
+    program = "docker"
+
+    def exists(self, reference: str) -> bool:
+        return self._asks("image", "inspect", reference)
+
+    def build(self, context: Path, dockerfile: Path, reference: str, arguments: Mapping[str, str]) -> None:
+        given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+        self._run("build", *given, "--file", str(dockerfile), "--tag", reference, str(context))
+
+    def save(self, reference: str, archive: Path) -> None:
+        """Writes a docker-archive: what `docker load`, `kind load image-archive` and containerd read."""
+        self._run("save", "--output", str(archive), reference)
+
+    def push(self, reference: str) -> str:
+        """Sends an image to its registry. Returns it as NAME@sha256:DIGEST."""
+        self._run("push", "--quiet", reference)
+        name = reference.rpartition(":")[0]
+        digests = self._output("image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', reference).split()
+        found = [digest for digest in digests if digest.startswith(f"{name}@sha256:")]
+        if not found:
+            raise CosyFlowError(f"{reference}: {self.program} tells no digest of what it pushed")
+        return found[0]
+
+    def _run(self, *arguments: str) -> None:
+        if subprocess.run([self.program, *arguments], check=False).returncode:
+            raise CosyFlowError(f"{self.program} {arguments[0]} failed; its messages stand above")
+
+    def _asks(self, *arguments: str) -> bool:
+        return not subprocess.run([self.program, *arguments], check=False, capture_output=True).returncode
+
+    def _output(self, *arguments: str) -> str:
+        return subprocess.run([self.program, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+class Buildah(Builder):
+    program = "buildah"
+
+    def exists(self, reference: str) -> bool:
+        return self._asks("inspect", "--type", "image", reference)
+
+    def build(self, context: Path, dockerfile: Path, reference: str, arguments: Mapping[str, str]) -> None:
+        given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+        layers = ["--layers", "--format", "docker"]
+        self._run("bud", *layers, *given, "--file", str(dockerfile), "--tag", reference, str(context))
+
+    def save(self, reference: str, archive: Path) -> None:
+        self._run("push", "--quiet", reference, f"docker-archive:{archive}:{reference}")
+
+    def push(self, reference: str) -> str:
+        digest = Path(f"build/images/{reference.replace('/', '_')}.digest")
+        digest.parent.mkdir(parents=True, exist_ok=True)
+        self._run("push", "--quiet", "--digestfile", str(digest), reference, f"docker://{reference}")
+        return f"{reference.rpartition(':')[0]}@{digest.read_text(encoding='utf-8').strip()}"
+
+
+BUILDERS: Mapping[str, type[Builder]] = {"docker": Builder, "buildah": Buildah}
+
+
+def find_builder(name: str, known: Sequence[str] = tuple(BUILDERS)) -> Builder:
+    """The builder of a name, or for "auto" the first that works here."""
+    for candidate in known if name == "auto" else [name]:
+        working = (
+            shutil.which(candidate)
+            and not subprocess.run([candidate, "info"], check=False, capture_output=True).returncode
+        )
+        if working:
+            return BUILDERS[candidate]()
+    raise CosyFlowError(f"none of {', '.join(known)} works here: install one, or start Docker's service")
