@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 
 def drop_by_bits(x: torch.Tensor, rate: float) -> torch.Tensor:
@@ -21,7 +22,7 @@ def drop_by_bits(x: torch.Tensor, rate: float) -> torch.Tensor:
 
 def dropout(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
     """Sets a share `rate` of the elements to zero when training, and scales up the others."""
-    if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM102
+    if not is_scripting():  # noqa: SIM102
         if training and rate > 0 and not x.is_cuda and not torch.compiler.is_compiling():
             return drop_by_bits(x, rate)
     return F.dropout(x, rate, training)
