@@ -15,7 +15,7 @@ from cosyflow.training import checkpoints as ckpt
 from cosyflow.training.loop import StopRequest, cross_validate, train
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.telemetry import Telemetry
-from tests.unit.training.toy import ALONE, CPU, CountingData, NextToken, conf, quiet, run
+from tests.unit.training.toy import ALONE, CPU, VOCABULARY, CountingData, NextToken, conf, quiet, run
 
 
 def test_training_lowers_the_losses() -> None:
@@ -79,12 +79,17 @@ def test_metrics_come_at_the_log_interval_and_after_each_epoch() -> None:
     logged: list[tuple[int, dict[str, float]]] = []
     lines: list[str] = []
     settings = conf(max_epoch=2, log_interval=3)
-    telemetry = Telemetry(settings, ALONE, lines.append, lambda update, values: logged.append((update, dict(values))))
+    telemetry = Telemetry(
+        settings, ALONE, lines.append, lambda update, values: logged.append((update, dict(values))), peak=1e6
+    )
     _, ending = run(None, settings, telemetry=telemetry)
 
     steps = [update for update, values in logged if "train/loss" in values]
     assert steps == [3, 6, 9, 12]
     assert all(math.isfinite(value) for _, values in logged for value in values.values())
+    flops_per_token = 6.0 * 8 * VOCABULARY
+    for values in (values for _, values in logged if "train/loss" in values):
+        assert values["train/mfu"] == pytest.approx(flops_per_token * values["train/tokens_per_second"] / 1e6)
     epochs = [values for _, values in logged if "cv/loss" in values]
     assert [values["cv/loss"] for values in epochs] == [entry["cv_loss"] for entry in ending.position.epochs]
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2 done", "epoch 2/2 done"]
