@@ -36,11 +36,17 @@ class LocalTasks:
     """Stands in for `kfp.local.subprocess_task_handler.run_local_subprocess`, which prints all to one stream.
 
     KFP runs up to two tasks at a time, each in a thread of its own; their lines are told apart in the log by task.
+
+    Args:
+        log: gets every line of every task.
+        terminal: gets the stages' own lines.
+        environment: variables that the tasks have beside ours.
     """
 
-    def __init__(self, log: TextIO, terminal: TextIO) -> None:
+    def __init__(self, log: TextIO, terminal: TextIO, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
         self._terminal = terminal
+        self._environment = {**os.environ, **(environment or {})}
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
         self._stop_signal = 0
@@ -51,7 +57,7 @@ class LocalTasks:
         """Runs one task to its end. Returns its exit status; after `stop` nothing is run any more."""
         task = _argument(full_command, "--function_to_execute").replace("_", "-")
         executor_input = json.loads(_argument(full_command, "--executor_input"))
-        process = self._start(full_command, {**os.environ, **(env_vars or {})})
+        process = self._start(full_command, {**self._environment, **(env_vars or {})})
         if process is None:
             return self._stop_signal
         error = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -46,7 +47,7 @@ def run(arguments: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdo
     start = time.monotonic()
     terminal.write(f"Full output: {log_path}\n")
     with log_path.open("a", encoding="utf-8") as log:
-        tasks = LocalTasks(log, terminal)
+        tasks = LocalTasks(log, terminal, _bytecode_cache(run_dir.parent / "bytecode"))
         try:
             _execute(arguments, run_dir / "kfp", tasks, log)
         except RuntimeError as error:  # KFP's way to say that a task failed
@@ -62,6 +63,16 @@ def run(arguments: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdo
     (run_dir / SUMMARY).write_text(summary, encoding="utf-8")
     terminal.write(summary)
     return 0
+
+
+def _bytecode_cache(folder: Path) -> dict[str, str]:
+    """Variables that let the tasks, dozens of Python processes, keep compiled modules where the environment forbids it.
+
+    Where PYTHONDONTWRITEBYTECODE is set, each task would spend seconds of compiling PyTorch's modules anew.
+    """
+    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        return {}
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder.absolute())}
 
 
 def _execute(arguments: Mapping[str, Any], pipeline_root: Path, tasks: LocalTasks, log: TextIO) -> None:
