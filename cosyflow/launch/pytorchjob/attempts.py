@@ -67,7 +67,7 @@ class Attempts:
                 f"starts all pods again from the last checkpoint ({restarts} of {self._spec.settings.max_restarts})",
             )
             self._wait_until_gone(job)
-            job = self._patiently(partial(self._create, attempt_of(job) + 1))
+            job = self._patiently(partial(self.create, attempt_of(job) + 1))
 
     def _follow(self, job: Object) -> End:
         follower = Follower(self._cluster, job, self._spec.num_nodes, self._spec.settings, self._timeline, self._log)
@@ -82,21 +82,21 @@ class Attempts:
         """The newest attempt while it goes on or when it succeeded, else a new one."""
         newest = self._newest()
         if newest is None:
-            return self._patiently(partial(self._create, 0))
+            return self._patiently(partial(self.create, 0))
         ending = state.ending(newest)
         if self._is_ours(newest) and ending != "failed":
             return self._adopted(newest)
         if ending is None:
             raise CosyFlowError(self._refusal(newest))
         self._wait_until_gone(newest)
-        return self._patiently(partial(self._create, attempt_of(newest) + 1))
+        return self._patiently(partial(self.create, attempt_of(newest) + 1))
 
     def _newest(self) -> Object | None:
         """The job with the highest attempt, or one of the same name that bears no label of ours."""
         jobs = self._patiently(partial(self._cluster.jobs, f"{JOB_LABEL}={self._spec.base}"))
         return max(jobs, key=attempt_of) if jobs else self._patiently(partial(self._cluster.get, self._spec.base))
 
-    def _create(self, attempt: int) -> Object:
+    def create(self, attempt: int) -> Object:
         spec = replace(self._spec, attempt=attempt)
         if attempt:
             spec = replace(spec, arguments=_resuming(spec.arguments))

@@ -215,8 +215,9 @@ def _connect() -> tuple[Any, str]:
             config.load_incluster_config(client_configuration=configuration)
             namespace = (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
             return client.ApiClient(configuration), namespace
-        _, context = config.list_kube_config_contexts()
-        return config.new_client_from_config(), context["context"].get("namespace", "default")
+        file = os.environ.get("KUBECONFIG")  # the client itself reads this once, when it is imported
+        _, context = config.list_kube_config_contexts(file)
+        return config.new_client_from_config(file), context["context"].get("namespace", "default")
     except ConfigException as error:
         raise CosyFlowError(
             f"no cluster: not in a pod, and no kubeconfig can be read ({error}); set KUBECONFIG"
