@@ -1,21 +1,44 @@
-"""Stage 7: export a trained model as TorchScript and ONNX."""
+"""Stage 7: export a trained model as TorchScript and ONNX, or as a complete model directory."""
 
 from __future__ import annotations
 
 import argparse
 
+from cosyflow.errors import CosyFlowError
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="recipe, e.g. conf/cosyvoice2.yaml")
-    parser.add_argument(
+    parser.add_argument("--output_dir", required=True, help="folder to write to")
+    part = parser.add_argument_group("one part")
+    part.add_argument(
         "--model", choices=["llm", "flow", "hifigan"], default="llm", help="which part the weights are of"
     )
-    parser.add_argument("--checkpoint", required=True, help="weights to export, e.g. the averaged llm.pt")
-    parser.add_argument("--output_dir", required=True, help="folder to write to")
+    part.add_argument("--checkpoint", default="", help="weights to export, e.g. the averaged llm.pt")
+    complete = parser.add_argument_group(
+        "a complete model directory, from which the official code and synthesize speak"
+    )
+    complete.add_argument(
+        "--pretrained_dir", default="", help="gives the parts that are not trained, tokenizers and speaker model"
+    )
+    complete.add_argument("--llm_model", default="", help="trained weights")
+    complete.add_argument("--flow_model", default="", help="trained weights")
+    complete.add_argument("--hifigan_model", default="", help="trained weights")
 
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow.config.load import load_config
+    from cosyflow.config.recipe import Part
     from cosyflow.release.export import export_model
+    from cosyflow.release.model_dir import assemble_model_dir
 
-    export_model(load_config(args.config), args.model, args.checkpoint, args.output_dir)
+    given: dict[Part, str] = {"llm": args.llm_model, "flow": args.flow_model, "hifigan": args.hifigan_model}
+    trained = {part: weights for part, weights in given.items() if weights}
+    if bool(args.checkpoint) == bool(args.pretrained_dir):
+        raise CosyFlowError("give --checkpoint to export one part, or --pretrained_dir to make a model directory")
+    if trained and not args.pretrained_dir:
+        raise CosyFlowError("--llm_model, --flow_model and --hifigan_model need --pretrained_dir, which has the others")
+    if args.pretrained_dir:
+        assemble_model_dir(load_config(args.config), trained, args.pretrained_dir, args.output_dir)
+    else:
+        export_model(load_config(args.config), args.model, args.checkpoint, args.output_dir)

@@ -16,6 +16,7 @@ from cosyflow.models.checkpoint import save_official
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.models.vocoder.hift import HiFTGenerator
+from cosyflow.release.model_dir import assemble_model_dir
 from cosyflow.standins.models import make_stand_ins
 from cosyflow.synthesis import Synthesizer, synthesize
 from cosyflow.synthesis.prompt import PromptReader
@@ -120,6 +121,16 @@ def test_cosyvoice3_is_told_what_it_is(model_dirs: Callable[[str], Path], prompt
 
     assert tokens(PROMPT_TEXT) == tokens(f"You are a helpful assistant.<|endofprompt|>{PROMPT_TEXT}")
     assert tokens(PROMPT_TEXT) != tokens(f"Speak slowly.<|endofprompt|>{PROMPT_TEXT}")
+
+
+def test_a_model_directory_of_trained_parts_speaks_as_they_do(
+    model_dirs: Callable[[str], Path], prompt_wav: str, tmp_path: Path
+) -> None:
+    trained, recipe = model_dirs("cosyvoice"), load_config(CONF / "cosyvoice.tiny.yaml", SMALLER)
+    assemble_model_dir(recipe, {"hifigan": str(trained / "hifigan.pt")}, str(trained), str(tmp_path / "models"))
+    request = (recipe, TEXT, prompt_wav, PROMPT_TEXT)
+    found, expected = synthesize(str(tmp_path / "models"), *request), synthesize(str(trained), *request)
+    assert torch.equal(found[0], expected[0])
 
 
 def run(model_dir: Path, prompt_wav: str, output: Path, *more: str, text: str = TEXT) -> int:
