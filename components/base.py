@@ -20,6 +20,8 @@ def image_reference(image: str) -> str:
     return f"cosyflow-{image}:{__version__}"
 
 
-def component(image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
-    """A decorator: a lightweight component that runs in one of IMAGES."""
-    return dsl.component(base_image=image_reference(image), packages_to_install=[], install_kfp_package=False)
+def component(image: str, **settings: Any) -> Callable[[Callable[..., Any]], BaseComponent]:
+    """A decorator: a lightweight component that runs in one of IMAGES; `settings` are further ones of dsl.component."""
+    return dsl.component(
+        base_image=image_reference(image), packages_to_install=[], install_kfp_package=False, **settings
+    )

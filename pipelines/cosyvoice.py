@@ -26,6 +26,8 @@ def cosyvoice(
     num_utts_per_parquet: int = 1000,
     model: str = "llm",
     train_engine: str = "torch_ddp",
+    launcher: str = "auto",
+    job: str = "",
     num_nodes: int = 1,
     gpus_per_node: int = 1,
     num_workers: int = 2,
@@ -63,8 +65,10 @@ def cosyvoice(
         num_utts_per_parquet: Utterances of one parquet shard.
         model: What to train: llm, flow or hifigan.
         train_engine: torch_ddp or deepspeed.
-        num_nodes: Machines to train on.
-        gpus_per_node: Processes a machine, one for each GPU.
+        launcher: Where to train: local, in the task itself; pytorchjob, in a job of the cluster; auto: in a pod a job.
+        job: YAML file of settings of a training job's pods: image, devices, volumes, restarts. Empty: the task's own.
+        num_nodes: Machines to train on; more than one needs a pytorchjob.
+        gpus_per_node: Processes a machine, one for each GPU; 0: one process without a GPU.
         num_workers: Processes of each rank that read data.
         prefetch: Batches that each of them reads ahead.
         pin_memory: Read into memory that a GPU can copy from at full speed.
@@ -115,6 +119,8 @@ def cosyvoice(
             pretrained_dir=pretrained_dir,
             model=model,
             train_engine=train_engine,
+            launcher=launcher,
+            job=job,
             num_nodes=num_nodes,
             gpus_per_node=gpus_per_node,
             num_workers=num_workers,

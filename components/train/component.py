@@ -6,7 +6,17 @@ from kfp import dsl
 from components.base import component
 
 
-@component(image="train")
+@component(
+    image="train",
+    task_config_passthroughs=[
+        dsl.TaskConfigField.RESOURCES,
+        dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR,
+        dsl.TaskConfigField.KUBERNETES_TOLERATIONS,
+        dsl.TaskConfigField.KUBERNETES_AFFINITY,
+        dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.ENV, apply_to_task=True),
+        dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.KUBERNETES_VOLUMES, apply_to_task=True),
+    ],
+)
 def train(
     lists: dsl.Input[dsl.Dataset],
     data_root: str,
@@ -15,6 +25,8 @@ def train(
     pretrained_dir: str,
     model: str,
     train_engine: str,
+    launcher: str,
+    job: str,
     num_nodes: int,
     gpus_per_node: int,
     num_workers: int,
@@ -29,6 +41,7 @@ def train(
     experiment: str,
     start_stage: int,
     stop_stage: int,
+    task_config: dsl.TaskConfig,
     manifest: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
@@ -39,6 +52,8 @@ def train(
     options = train.TrainOptions(
         model=model,
         train_engine=train_engine,
+        launcher=launcher,
+        job=job,
         num_nodes=num_nodes,
         gpus_per_node=gpus_per_node,
         num_workers=num_workers,
@@ -53,5 +68,7 @@ def train(
         experiment=experiment,
     )
     doing = activity("train", start_stage, stop_stage)
-    made = train.run(Manifest.read(lists.path), data_root, recipe, overrides, pretrained_dir, options, doing)
+    made = train.run(
+        Manifest.read(lists.path), data_root, recipe, overrides, pretrained_dir, options, doing, vars(task_config)
+    )
     outputs.publish(made, manifest, metrics)

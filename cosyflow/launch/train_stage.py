@@ -1,52 +1,66 @@
-"""The train stage: one model of a recipe, trained by processes on this machine."""
+"""The train stage: one model of a recipe, trained by processes on this machine or by a job of a cluster."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.local import run_locally
+from cosyflow.launch.pytorchjob.client import in_a_pod
+from cosyflow.launch.pytorchjob.job import train_in_cluster
+from cosyflow.launch.pytorchjob.settings import read_settings, with_task_config
 from cosyflow.stage import StageResult
 from cosyflow.training.arguments import Arguments, check_supported
 
+LAUNCHERS = ("auto", "local", "pytorchjob")
 MODULE = "cosyflow.training"
 LOG_FILE = "train.log"
 RESULT_FILE = "result.json"
 METRICS_FILE = "metrics.jsonl"
 
 
-def launch(arguments: Arguments, launcher: str = "local", num_nodes: int = 1, gpus_per_node: int = 0) -> StageResult:
+def launch(
+    arguments: Arguments,
+    launcher: str = "auto",
+    num_nodes: int = 1,
+    gpus_per_node: int = 0,
+    job: str = "",
+    task_config: Mapping[str, Any] | None = None,
+) -> StageResult:
     """Trains as the arguments tell, and waits for the end.
 
     Args:
         arguments: of the training processes.
-        launcher: "local"; "pytorchjob" comes with the cluster.
-        num_nodes: machines.
-        gpus_per_node: processes on each machine; 0 takes one for each CUDA device, or one on a machine without.
+        launcher: "local"; "pytorchjob", in the cluster of this pod or of KUBECONFIG; "auto": "pytorchjob" in a pod.
+        num_nodes: machines; "local" has one.
+        gpus_per_node: processes on each machine; 0 takes one for each CUDA device ("local"), or one without a device.
+        job: YAML file of settings of a PyTorchJob's pods (`cosyflow.launch.pytorchjob.settings`); empty: none.
+        task_config: what a KFP task was given for the pods, as the fields of `dsl.TaskConfig`.
 
     Raises:
         CosyFlowError: what is asked for is not there, or the training failed or was stopped.
     """
-    if launcher != "local":
-        raise CosyFlowError(f"--launcher {launcher}: comes with the cluster and is not there yet; use local")
-    if num_nodes != 1:
-        raise CosyFlowError(f"--num_nodes {num_nodes}: several machines need the cluster's launcher; here it is 1")
+    if launcher not in LAUNCHERS:
+        raise CosyFlowError(f"--launcher {launcher}: not one of {', '.join(LAUNCHERS)}")
+    in_cluster = launcher == "pytorchjob" or (launcher == "auto" and in_a_pod())
+    if num_nodes != 1 and not in_cluster:
+        raise CosyFlowError(f"--num_nodes {num_nodes}: several machines need --launcher pytorchjob; here it is 1")
     check_supported(arguments)
     _check_inputs(arguments)
-    if storage.is_remote(arguments.model_dir):
-        with tempfile.TemporaryDirectory(prefix="cosyflow-train-") as folder:
-            log = Path(folder) / LOG_FILE
-            try:
-                _run(arguments, gpus_per_node, log)
-            finally:
-                storage.write_bytes(storage.join(arguments.model_dir, LOG_FILE), log.read_bytes())
-    else:
-        _run(arguments, gpus_per_node, Path(arguments.model_dir) / LOG_FILE)
-    return _result(arguments.model_dir)
+    with _log_file(arguments.model_dir) as log:
+        if not in_cluster:
+            _run(arguments, gpus_per_node, log)
+            return _result(arguments.model_dir)
+        settings = with_task_config(read_settings(job), task_config or {})
+        left = train_in_cluster(arguments, settings, num_nodes, gpus_per_node, log)
+    result = _result(arguments.model_dir)
+    return replace(result, files=[*result.files, *left])
 
 
 def train_model(
@@ -58,9 +72,11 @@ def train_model(
     model: str = "llm",
     overrides: Sequence[str] = (),
     train_engine: str = "torch_ddp",
-    launcher: str = "local",
+    launcher: str = "auto",
     num_nodes: int = 1,
     gpus_per_node: int = 0,
+    job: str = "",
+    task_config: Mapping[str, Any] | None = None,
     num_workers: int = 0,
     prefetch: int = 0,
     pin_memory: bool = False,
@@ -81,6 +97,7 @@ def train_model(
         recipe_path: YAML file; `overrides` are `key=value` settings that replace its own.
         tokenizer_path: folder of the tokenizer where it is not `qwen_pretrain_path`.
         run_name: of the MLflow run; by default version and model.
+        launcher, num_nodes, gpus_per_node, job, task_config: see `launch`.
         The others are the options of `cosyflow train`.
 
     Raises:
@@ -108,7 +125,22 @@ def train_model(
         run_name=run_name,
         overrides=tuple(overrides),
     )
-    return launch(arguments, launcher, int(num_nodes), int(gpus_per_node))
+    return launch(arguments, launcher, int(num_nodes), int(gpus_per_node), job, task_config)
+
+
+@contextmanager
+def _log_file(model_dir: str) -> Iterator[Path]:
+    """A file for the output, which ends up beside the model, also when the body raises."""
+    if not storage.is_remote(model_dir):
+        yield Path(model_dir) / LOG_FILE
+        return
+    with tempfile.TemporaryDirectory(prefix="cosyflow-train-") as folder:
+        log = Path(folder) / LOG_FILE
+        try:
+            yield log
+        finally:
+            if log.exists():
+                storage.write_bytes(storage.join(model_dir, LOG_FILE), log.read_bytes())
 
 
 def _check_inputs(arguments: Arguments) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cosyflow import storage
 from cosyflow.config.recipe import Recipe
@@ -23,6 +24,8 @@ class TrainOptions:
 
     model: str
     train_engine: str
+    launcher: str
+    job: str
     num_nodes: int
     gpus_per_node: int
     num_workers: int
@@ -45,10 +48,12 @@ def run(
     pretrained_dir: str,
     options: TrainOptions,
     activity: Activity,
+    task_config: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Trains a model, or goes on with an interrupted training of the same settings.
 
     `checkpoint` and `qwen_pretrain_path` of "auto" mean the pretrained directory's, where it has them; "" means none.
+    `task_config` is what the task was given for the pods of a training job, as the fields of KFP's `dsl.TaskConfig`.
     """
     settings = load_recipe(recipe, overrides)
     checkpoint = _start(options.checkpoint, pretrained_dir, f"{options.model}.pt")
@@ -66,6 +71,9 @@ def run(
             output_dir=output,
             model=options.model,
             train_engine=options.train_engine,
+            launcher=options.launcher,
+            job=options.job,
+            task_config=task_config,
             num_nodes=options.num_nodes,
             gpus_per_node=options.gpus_per_node,
             num_workers=options.num_workers,

@@ -85,7 +85,8 @@ def test_subsets_are_the_recipes_unless_they_are_chosen() -> None:
 
 def options(**changed: object) -> TrainOptions:
     values: dict[str, object] = {
-        "model": "llm", "train_engine": "torch_ddp", "num_nodes": 1, "gpus_per_node": 1, "num_workers": 0,
+        "model": "llm", "train_engine": "torch_ddp", "launcher": "auto", "job": "", "num_nodes": 1,
+        "gpus_per_node": 1, "num_workers": 0,
         "prefetch": 2, "pin_memory": False, "use_amp": False, "checkpoint": "auto", "qwen_pretrain_path": "auto",
         "deepspeed_config": "a/ds.json", "deepspeed_save_states": "model_only", "mlflow_uri": "", "experiment": "x",
     }  # fmt: skip
