@@ -10,6 +10,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--src_dir", required=True, help="folder with wav.scp, text, utt2spk and perhaps instruct")
     parser.add_argument("--des_dir", required=True, help="folder of the shards and lists")
+    parser.add_argument("--config", help="recipe: rejects audio that does not belong to its speech tokens")
+    parser.add_argument(
+        "--f0",
+        choices=("none", "harvest", "fast"),
+        default="none",
+        help="add a column pitch_feat for training the vocoder; harvest is what the released ones were trained with",
+    )
     parser.add_argument("--num_utts_per_parquet", type=int, default=1000, help="utterances of a shard")
     parser.add_argument("--num_processes", type=int, default=1, help="shards written at the same time")
     parser.add_argument(
@@ -28,6 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from cosyflow.config.load import load_config
+    from cosyflow.dataset.alignment import Alignment
     from cosyflow.dataset.parquet import make_parquet
     from cosyflow.dataset.tables import UTT2EMBEDDING, UTT2SPEECH_TOKEN
     from cosyflow.progress import say
@@ -41,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
         num_processes=args.num_processes,
         reject_token_dir=f"{args.src_dir.rstrip('/')}_reject" if args.dpo else None,
         max_reject_share=args.max_reject_share,
+        alignment=Alignment.of(load_config(args.config)) if args.config else None,
+        f0=args.f0,
     )
     counts = result.counts
     say("parquet", f"{counts['outputs']} utterances in {counts['shards']} shards, {counts['rejects']} rejected")

@@ -18,6 +18,7 @@ NUMBER_TYPES: dict[pa.DataType, np.dtype[Any]] = {
     pa.int64(): np.dtype(np.int64),
     pa.float64(): np.dtype(np.float64),
     pa.int32(): np.dtype(np.int32),
+    pa.float32(): np.dtype(np.float32),
 }
 LARGEST_ARRAY_BYTES = 2**31 - 1  # offsets of these Arrow types have 32 bits
 

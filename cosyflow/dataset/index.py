@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from cosyflow.dataset.shard import ShardNotes, open_shard, read_columns, read_list, read_lists
+from cosyflow.dataset.shard import F0_COLUMN, ShardNotes, open_shard, read_columns, read_list, read_lists
 from cosyflow.dataset.utterances import ABSENT, TokenTable, UtteranceIndex
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
@@ -38,6 +38,7 @@ class _ShardFacts:
     sample_rate: np.ndarray
     speech_len: np.ndarray
     rejected_len: np.ndarray
+    voiced_frames: np.ndarray | None
 
 
 def build_index(data_list: str, tokenizer: TextTokenizer) -> UtteranceIndex:
@@ -71,6 +72,7 @@ def build_index(data_list: str, tokenizer: TextTokenizer) -> UtteranceIndex:
         rejected_len=np.concatenate([fact.rejected_len for fact in facts]),
         text=_tokenize([text for fact in facts for text in fact.texts], tokenizer),
         instruct=_tokenize([text for texts in instructs for text in texts], tokenizer) if instructs else None,
+        voiced_frames=_join_voiced_frames(facts),
     )
 
 
@@ -92,6 +94,7 @@ def _read_facts(shard: str) -> _ShardFacts:
             sample_rate=sample_rate,
             speech_len=_speech_lengths(shard, file, num_rows),
             rejected_len=_list_lengths(shard, file, "reject_speech_token", num_rows),
+            voiced_frames=_voiced_frames(shard, file),
         )
 
 
@@ -133,6 +136,31 @@ def _speech_lengths(shard: str, file: pq.ParquetFile, num_rows: int) -> np.ndarr
     if notes is not None and notes.speech_tokens is not None and "speech_token" in file.schema_arrow.names:
         return np.array(notes.speech_tokens, np.int32)
     return _list_lengths(shard, file, "speech_token", num_rows)
+
+
+def _voiced_frames(shard: str, file: pq.ParquetFile) -> np.ndarray | None:
+    """Mel frames with an f0 of each row: int32 [rows]; None where the shard has no f0."""
+    if F0_COLUMN not in file.schema_arrow.names:
+        return None
+    notes = _notes(file)
+    if notes is not None and notes.voiced_frames is not None:
+        return np.array(notes.voiced_frames, np.int32)
+    values, offsets = read_lists(shard, read_columns(shard, file, [F0_COLUMN]), F0_COLUMN)
+    before = np.concatenate([[0], np.cumsum(values > 0)])
+    counts: np.ndarray = np.diff(before[offsets]).astype(np.int32)
+    return counts
+
+
+def _join_voiced_frames(facts: Sequence[_ShardFacts]) -> np.ndarray | None:
+    """Those of all rows, ABSENT for the rows of shards without f0; None when no shard has it."""
+    if all(fact.voiced_frames is None for fact in facts):
+        return None
+    return np.concatenate(
+        [
+            np.full(len(fact.utts), ABSENT, np.int32) if fact.voiced_frames is None else fact.voiced_frames
+            for fact in facts
+        ]
+    )
 
 
 def _list_lengths(shard: str, file: pq.ParquetFile, column: str, num_rows: int) -> np.ndarray:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -16,12 +18,15 @@ from cosyflow import storage
 from cosyflow.audio.opener import AudioInfo, inspect_audio
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, read_kaldi
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable, read_rejects
-from cosyflow.dataset.shard import DATA_LIST, ShardNotes, open_shard, shard_name, write_shard
+from cosyflow.dataset.alignment import Alignment
+from cosyflow.dataset.pitch import F0Measure, F0Method
+from cosyflow.dataset.shard import DATA_LIST, F0_COLUMN, ShardNotes, open_shard, shard_name, write_shard
 from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
 from cosyflow.stage import StageResult
 
+Measure = Callable[[bytes, str, int], np.ndarray]
 UTT_LIST, SPK_LIST = "utt2data.list", "spk2data.list"
 
 
@@ -34,6 +39,8 @@ class _Row:
     spk_embedding: np.ndarray | None
     speech_token: np.ndarray | None
     reject_speech_token: np.ndarray | None
+    pitch_feat: np.ndarray | None = None
+    """Measured when the shard is made."""
 
     def digest(self, audio_bytes: int) -> bytes:
         parts = [self.utterance.utt, self.utterance.wav, self.utterance.text, self.utterance.spk]
@@ -96,6 +103,8 @@ class _Shard:
     directory: str
     rows: Sequence[_Row]
     columns: Sequence[str]
+    alignment: Alignment | None
+    f0: F0Measure | None
 
     def uri(self, name: str) -> str:
         return storage.join(self.directory, name)
@@ -122,6 +131,8 @@ def make_parquet(
     num_processes: int = 1,
     reject_token_dir: str | None = None,
     max_reject_share: float = DEFAULT_MAX_REJECT_SHARE,
+    alignment: Alignment | None = None,
+    f0: F0Method = "none",
 ) -> StageResult:
     """Writes `parquet_*.tar`, their `utt2parquet_*.json` and `spk2parquet_*.json`, the three lists and `rejects.tsv`.
 
@@ -139,21 +150,24 @@ def make_parquet(
             in it; None leaves the column out.
         max_reject_share: more rejected utterances than this share (0 to 1) are an error; those that the extraction
             stages list in their rejects.tsv are left out too, but were counted there.
+        alignment: rejects utterances whose tokens and audio do not belong together; None leaves that unchecked.
+        f0: method by which a column `pitch_feat` is made, of Hz at mel frames; it needs `alignment` and tokens.
     Raises:
         CosyFlowError: an input file is absent or damaged, or too many utterances are rejected.
     """
     if num_utts_per_parquet < 1 or num_processes < 1:
         raise CosyFlowError("num_utts_per_parquet and num_processes must be at least 1")
+    measure = _f0_measure(f0, alignment, token_dir)
     data = read_kaldi(kaldi_dir)
     tables = _Tables.read(embedding_dir, token_dir, reject_token_dir)
     rejects = _Rejects(len(data.utterances), max_reject_share)
     rows = list(_join_tables(data, tables, rejects))
 
     directory = output_dir if storage.is_remote(output_dir) else str(Path(output_dir).absolute())
-    columns = tables.columns(data)
+    columns = [*tables.columns(data), *([F0_COLUMN] if measure else [])]
     starts = range(0, len(rows), num_utts_per_parquet)
     shards = [
-        _Shard(number, directory, rows[start : start + num_utts_per_parquet], columns)
+        _Shard(number, directory, rows[start : start + num_utts_per_parquet], columns, alignment, measure)
         for number, start in enumerate(starts)
     ]
     notes = _make_shards(shards, rejects, num_processes)
@@ -169,6 +183,26 @@ def make_parquet(
         details=_describe([note for _, note in made]),
         digest=hashlib.sha256("".join(note.digest for _, note in made).encode()).hexdigest(),
     )
+
+
+def _f0_measure(method: F0Method, alignment: Alignment | None, token_dir: str | None) -> F0Measure | None:
+    if method == "none":
+        return None
+    if alignment is None or token_dir is None:
+        raise CosyFlowError(f"--f0 {method}: needs --config and the speech tokens, which tell the mel frames")
+    measure = F0Measure(method, alignment)
+    measure.require()
+    return measure
+
+
+@contextmanager
+def _in_processes(measure: F0Measure | None, num_processes: int) -> Iterator[Measure | None]:
+    """f0 by several processes: neither of its methods leaves the interpreter free for other threads."""
+    if measure is None or num_processes == 1:
+        yield measure
+        return
+    with ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as pool:
+        yield lambda audio, utterance, tokens: pool.submit(measure, audio, utterance, tokens).result()
 
 
 def _join_tables(data: KaldiData, tables: _Tables, rejects: _Rejects) -> Iterator[_Row]:
@@ -229,11 +263,13 @@ def _make_shards(shards: Sequence[_Shard], rejects: _Rejects, num_processes: int
     Threads are enough: reading, compressing and writing do not hold the interpreter.
     """
     notes = []
+    f0 = shards[0].f0 if shards else None
     with (
+        _in_processes(f0, num_processes) as measure,
         ThreadPoolExecutor(num_processes) as pool,
         Progress("parquet", sum(len(shard.rows) for shard in shards)) as progress,
     ):
-        results = [pool.submit(_make_shard, shard, rejects) for shard in shards]
+        results = [pool.submit(_make_shard, shard, rejects, measure) for shard in shards]
         try:
             for shard, result in zip(shards, results, strict=True):
                 notes.append(result.result())
@@ -244,7 +280,7 @@ def _make_shards(shards: Sequence[_Shard], rejects: _Rejects, num_processes: int
     return notes
 
 
-def _make_shard(shard: _Shard, rejects: _Rejects) -> ShardNotes:
+def _make_shard(shard: _Shard, rejects: _Rejects, measure: Measure | None) -> ShardNotes:
     """Writes a shard and its two maps, unless they are there already."""
     notes = _earlier_notes(shard)
     if notes is not None:
@@ -255,10 +291,12 @@ def _make_shard(shard: _Shard, rejects: _Rejects) -> ShardNotes:
         try:
             content = storage.read_bytes(row.utterance.wav)
             info = inspect_audio(content, row.utterance.wav)
+            _check_alignment(shard.alignment, row, info)
+            pitch = None if measure is None else measure(content, row.utterance.utt, _num_tokens(row))
         except CosyFlowError as error:
             reasons[row.utterance.utt] = str(error)
         else:
-            rows.append(row)
+            rows.append(replace(row, pitch_feat=pitch))
             audio.append(content)
             infos.append(info)
     rejects.add(reasons)
@@ -270,6 +308,18 @@ def _make_shard(shard: _Shard, rejects: _Rejects) -> ShardNotes:
     return notes
 
 
+def _num_tokens(row: _Row) -> int:
+    return 0 if row.speech_token is None else len(row.speech_token)
+
+
+def _check_alignment(alignment: Alignment | None, row: _Row, info: AudioInfo) -> None:
+    """Raises CosyFlowError when tokens and audio of an utterance do not belong together."""
+    if alignment is not None and row.speech_token is not None:
+        problem = alignment.why_misaligned(_num_tokens(row), info.num_samples / info.sample_rate)
+        if problem:
+            raise CosyFlowError(problem)
+
+
 def _notes(shard: _Shard, rows: Sequence[_Row], audio: Sequence[bytes], infos: Sequence[AudioInfo]) -> ShardNotes:
     has_tokens = "speech_token" in shard.columns
     return ShardNotes(
@@ -277,6 +327,9 @@ def _notes(shard: _Shard, rows: Sequence[_Row], audio: Sequence[bytes], infos: S
         num_samples=[info.num_samples for info in infos],
         sample_rate=[info.sample_rate for info in infos],
         speech_tokens=[len(row.speech_token) for row in rows if row.speech_token is not None] if has_tokens else None,
+        voiced_frames=[int(np.count_nonzero(row.pitch_feat)) for row in rows if row.pitch_feat is not None]
+        if shard.f0
+        else None,
     )
 
 
@@ -310,6 +363,8 @@ def _earlier_notes(shard: _Shard) -> ShardNotes | None:
 
 def _digest(shard: _Shard, rows: Sequence[_Row], audio_bytes: Sequence[int]) -> str:
     total = hashlib.sha256(json.dumps(shard.columns).encode())
+    alignment, f0 = shard.alignment, shard.f0
+    total.update(repr((alignment and alignment.identity, f0 and f0.method)).encode())
     for row, size in zip(rows, audio_bytes, strict=True):
         total.update(row.digest(size))
     return total.hexdigest()

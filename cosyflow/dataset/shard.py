@@ -23,7 +23,7 @@ from cosyflow.errors import CosyFlowError
 NOTES_KEY = b"cosyflow"
 NOTES_VERSION = 1
 DATA_LIST = "data.list"
-
+F0_COLUMN = "pitch_feat"
 
 COLUMN_TYPES: dict[str, pa.DataType] = {
     "utt": pa.string(),
@@ -36,6 +36,7 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
     "speech_token": list_type(pa.int64()),
     "instruct": pa.string(),
     "reject_speech_token": list_type(pa.int64()),
+    F0_COLUMN: list_type(pa.float32()),  # Hz at mel frames; not in official shards
 }
 REQUIRED_COLUMNS = ("utt", "audio_data", "wav", "text", "spk")
 
@@ -49,12 +50,14 @@ class ShardNotes:
         num_samples: samples of each row's audio, per channel.
         sample_rate: Hz.
         speech_tokens: speech tokens of each row; None when the shard has no such column.
+        voiced_frames: mel frames of each row whose f0 is not 0; None when the shard has no such column.
     """
 
     digest: str
     num_samples: list[int]
     sample_rate: list[int]
     speech_tokens: list[int] | None
+    voiced_frames: list[int] | None = None
 
     def to_json(self) -> str:
         return json.dumps({"version": NOTES_VERSION, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
@@ -93,6 +96,7 @@ def _pandas_metadata(names: Sequence[str], num_rows: int) -> str:
         pa.binary(): "bytes",
         list_type(pa.float64()): "list[float64]",
         list_type(pa.int64()): "list[int64]",
+        list_type(pa.float32()): "list[float32]",
     }
 
     def describe(name: str) -> dict[str, Any]:

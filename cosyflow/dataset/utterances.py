@@ -70,6 +70,8 @@ class UtteranceIndex:
     text: TokenTable
     instruct: TokenTable | None
     """The instruction's tokens; None when the corpus has no instructions."""
+    voiced_frames: np.ndarray | None = None
+    """int32: mel frames with voice, ABSENT in a shard without f0; None when no shard has it."""
 
     def __len__(self) -> int:
         return len(self.utts)
@@ -102,6 +104,7 @@ class UtteranceIndex:
             rejected_len=self.rejected_len[rows],
             text=self.text.select(rows),
             instruct=None if self.instruct is None else self.instruct.select(rows),
+            voiced_frames=None if self.voiced_frames is None else self.voiced_frames[rows],
         )
 
     def check_text_ids(self, vocab_size: int) -> None:
