@@ -24,6 +24,7 @@ def cosyvoice(
     max_reject_share: float = 0.05,
     num_processes: int = 10,
     num_utts_per_parquet: int = 1000,
+    f0: str = "auto",
     model: str = "llm",
     train_engine: str = "torch_ddp",
     launcher: str = "auto",
@@ -63,6 +64,7 @@ def cosyvoice(
         max_reject_share: A stage fails when it must reject more than this share of its utterances.
         num_processes: Processes of the extraction and parquet stages.
         num_utts_per_parquet: Utterances of one parquet shard.
+        f0: How f0 is measured: harvest, fast or none. auto: fast where hifigan is trained, else none.
         model: What to train: llm, flow or hifigan.
         train_engine: torch_ddp or deepspeed.
         launcher: Where to train: local, in the task itself; pytorchjob, in a job of the cluster; auto: in a pod a job.
@@ -108,6 +110,8 @@ def cosyvoice(
                 embeddings=embeddings,
                 tokens=tokens,
                 num_utts_per_parquet=num_utts_per_parquet,
+                model=model,
+                f0=f0,
                 **settings,
                 **many,
             )

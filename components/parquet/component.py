@@ -17,6 +17,8 @@ def parquet(
     num_utts_per_parquet: int,
     num_processes: int,
     max_reject_share: float,
+    model: str,
+    f0: str,
     start_stage: int,
     stop_stage: int,
     manifest: dsl.Output[dsl.Dataset],
@@ -37,6 +39,8 @@ def parquet(
         num_utts_per_parquet,
         num_processes,
         max_reject_share,
+        model,
+        f0,
         doing,
     )
     outputs.publish(made, manifest, metrics)

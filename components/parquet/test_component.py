@@ -23,6 +23,8 @@ def call(data_root: Path, finish: Finish, outputs: dict[str, dsl.Artifact]) -> N
         num_utts_per_parquet=1000,
         num_processes=1,
         max_reject_share=0.1,
+        model="llm",
+        f0="none",
         **OUTSIDE,
         **outputs,
     )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from cosyflow import storage
+from cosyflow.errors import CosyFlowError
 from cosyflow.stage import Manifest, StageResult
 from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe
 from cosyflow.stages.selected import run_selected
+
+if TYPE_CHECKING:
+    from cosyflow.dataset.pitch import F0Method
+
+F0_CHOICES = ("auto", "none", "harvest", "fast")
 
 
 def run(
@@ -21,12 +28,21 @@ def run(
     num_utts_per_parquet: int,
     num_processes: int,
     max_reject_share: float,
+    model: str,
+    f0: str,
     activity: Activity,
 ) -> Manifest:
-    """Writes parquet shards and their data.list."""
-    version = load_recipe(recipe, overrides).version
+    """Writes parquet shards and their data.list.
+
+    `f0` of "auto" measures f0 (by the fast method) where `model` is hifigan, the only one that reads it.
+    """
+    if f0 not in F0_CHOICES:
+        raise CosyFlowError(f"f0: {f0!r} is not one of {', '.join(F0_CHOICES)}")
+    method = cast("F0Method", f0 if f0 != "auto" else "fast" if model == "hifigan" else "none")
+    settings = load_recipe(recipe, overrides)
 
     def work(output: str) -> StageResult:
+        from cosyflow.dataset.alignment import Alignment
         from cosyflow.dataset.parquet import make_parquet
 
         return make_parquet(
@@ -37,14 +53,16 @@ def run(
             num_utts_per_parquet=num_utts_per_parquet,
             num_processes=num_processes,
             max_reject_share=max_reject_share,
+            alignment=Alignment.of(settings),
+            f0=method,
         )
 
     return run_selected(
         "parquet",
         prepared.name,
-        storage.join(data_root, version),
+        storage.join(data_root, settings.version),
         inputs=[prepared, embeddings, tokens],
-        settings={"num_utts_per_parquet": num_utts_per_parquet, "max_reject_share": max_reject_share},
+        settings={"num_utts_per_parquet": num_utts_per_parquet, "max_reject_share": max_reject_share, "f0": method},
         activity=activity,
         work=work,
         code=[
@@ -52,5 +70,9 @@ def run(
             "cosyflow.dataset.shard",
             "cosyflow.dataset.arrow",
             "cosyflow.dataset.tables",
+            "cosyflow.dataset.alignment",
+            "cosyflow.dataset.pitch",
+            "cosyflow.audio.f0",
+            "cosyflow.audio.speech",
         ],
     )
