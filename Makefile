@@ -1,4 +1,5 @@
-# make demo [CORPUS=DIR]   the whole pipeline on this machine, in minutes, with stand-in models
+# make demo [CORPUS=DIR] [RECIPE=cosyvoice.tiny]
+#                          the whole pipeline on this machine, in minutes, with stand-in models
 # make test [TESTS=...]    all tests, or those named
 # make lint types imports  style, strict types, and the rule of which package may import which
 # make compile             the pipeline's IR YAML into build/pipelines [IMAGES=lock file]
@@ -15,7 +16,8 @@ INSTALLED_312 := $(VENV_312)/.installed
 .PHONY: demo test lint types imports test-312 compile setup
 
 demo: $(INSTALLED)
-	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)")
+	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
+		$(if $(RECIPE),--recipe "$(RECIPE)")
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TESTS)

@@ -11,6 +11,7 @@ SPEAKER_MODEL = "campplus.onnx"
 QWEN2_FOLDER = "CosyVoice-BlankEN"
 WHISPER_RANKS = "multilingual.tiktoken"
 VOCODERS = ("hift.pt", "hifigan.pt")
+TEXT_TOKENIZERS = {"cosyvoice": WHISPER_RANKS, "cosyvoice2": QWEN2_FOLDER, "cosyvoice3": QWEN2_FOLDER}
 
 STAND_INS_MARK = "STAND_INS.json"  # in a directory of stand-ins
 STAND_IN_KEY = "cosyflow.stand_in"  # in the metadata of a stand-in ONNX model

@@ -16,6 +16,7 @@ EXPERIMENTS = Path("exp")
 
 
 def build_parser() -> Parser:
+    from pipelines.demo import RECIPES
     from pipelines.options import add_parameters
 
     parser = Parser(prog="python -m pipelines", description=__doc__)
@@ -47,6 +48,7 @@ def build_parser() -> Parser:
 
     demo = commands.add_parser("demo", help="the whole pipeline in minutes, with stand-in models")
     demo.add_argument("--corpus", type=Path, help="a LibriTTS tree; default: a small one is spoken for the demo")
+    demo.add_argument("--recipe", choices=RECIPES, default=RECIPES[0], help="which version, in a size that trains here")
     demo.add_argument("--work-dir", type=Path, default=EXPERIMENTS / "demo", help="folder for everything")
     return parser
 
@@ -94,7 +96,7 @@ def _submit(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from pipelines.demo import demo
 
-    return demo(args.work_dir, args.corpus)
+    return demo(args.work_dir, args.corpus, args.recipe)
 
 
 COMMANDS = {"compile": _compile, "run": _run, "submit": _submit, "demo": _demo}

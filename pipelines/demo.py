@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
 
-RECIPE = "cosyvoice2.tiny"
+RECIPES = ("cosyvoice2.tiny", "cosyvoice.tiny", "cosyvoice3.tiny")
 KINDS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
 
 
@@ -46,12 +46,13 @@ def find_subsets(folder: Path) -> Tree:
     return Tree(folder, **subsets)
 
 
-def demo(work_dir: Path, corpus: Path | None = None, terminal: TextIO = sys.stdout) -> int:
+def demo(work_dir: Path, corpus: Path | None = None, recipe: str = RECIPES[0], terminal: TextIO = sys.stdout) -> int:
     """Runs the demo.
 
     Args:
         work_dir: folder for everything: models, corpus, archives, data, the MLflow database and the runs.
         corpus: a LibriTTS tree, which is only read; by default a small one is spoken into `work_dir`.
+        recipe: one of RECIPES, which fit the stand-in models.
 
     Returns:
         0, or 1 when a stage failed.
@@ -74,13 +75,14 @@ def demo(work_dir: Path, corpus: Path | None = None, terminal: TextIO = sys.stdo
     with _step(f"packs {', '.join(tree.train + tree.dev + tree.test)}", terminal):
         pack_corpus(tree.folder, archives)
     with serve(archives) as url:
-        return run(demo_arguments(tree, url, pretrained, work_dir), new_run_dir(work_dir / "runs"), terminal)
+        arguments = demo_arguments(tree, url, pretrained, work_dir, recipe)
+        return run(arguments, new_run_dir(work_dir / "runs"), terminal)
 
 
-def demo_arguments(tree: Tree, url: str, pretrained: Path, work_dir: Path) -> dict[str, Any]:
+def demo_arguments(tree: Tree, url: str, pretrained: Path, work_dir: Path, recipe: str = RECIPES[0]) -> dict[str, Any]:
     """The pipeline's parameters for a corpus of minutes on a machine of two cores."""
     return {
-        "recipe": RECIPE,
+        "recipe": recipe,
         "data_root": str(work_dir / "data"),
         "data_url": url,
         "pretrained_dir": str(pretrained),

@@ -9,7 +9,7 @@ from typing import Any
 
 from cosyflow import storage
 from cosyflow.config.recipe import Recipe
-from cosyflow.pretrained import QWEN2_FOLDER
+from cosyflow.pretrained import QWEN2_FOLDER, TEXT_TOKENIZERS
 from cosyflow.stage import Manifest, StageResult
 from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe, recipe_name, recipe_path
@@ -57,8 +57,10 @@ def run(
     """
     settings = load_recipe(recipe, overrides)
     checkpoint = _start(options.checkpoint, pretrained_dir, f"{options.model}.pt")
-    qwen = _start(options.qwen_pretrain_path, pretrained_dir, QWEN2_FOLDER) if options.model == "llm" else ""
-    tokenizer = "" if qwen else _start(AUTO, pretrained_dir, QWEN2_FOLDER) or pretrained_dir
+    text_tokenizer = TEXT_TOKENIZERS[settings.version]
+    has_qwen2 = options.model == "llm" and text_tokenizer == QWEN2_FOLDER
+    qwen = _start(options.qwen_pretrain_path, pretrained_dir, QWEN2_FOLDER) if has_qwen2 else ""
+    tokenizer = "" if qwen else pretrained_dir
 
     def work(output: str) -> StageResult:
         from cosyflow.launch.train_stage import train_model
@@ -90,7 +92,11 @@ def run(
             run_name=model_name(recipe, options.model),
         )
 
-    start = {"checkpoint": _identity(checkpoint), "qwen": _identity(qwen), "tokenizer": _identity(tokenizer)}
+    start = {
+        "checkpoint": _identity(checkpoint),
+        "qwen": _identity(qwen),
+        "tokenizer": _identity(storage.join(tokenizer, text_tokenizer)) if tokenizer else [],
+    }
     return run_selected(
         "train",
         model_name(recipe, options.model),
