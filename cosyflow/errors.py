@@ -6,8 +6,8 @@ from __future__ import annotations
 class CosyFlowError(Exception):
     """A problem with the input, the settings or the environment, told in one line.
 
-    The message names the file, line, key or utterance that is wrong and what to do about it. The command line prints it
-    without a traceback and exits with status 1; anything else that is raised is a defect of CosyFlow and keeps its traceback.
+    The message names the file, line, key or utterance that is wrong and what to do about it. The command line prints
+    it without a traceback and exits with status 1; anything else that is raised is a defect of CosyFlow.
     """
 
     def __init__(self, message: str) -> None:

@@ -48,7 +48,7 @@ class GoldenCase:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden-dir", type=Path, default=DEFAULT_DIRECTORY, help="folder with the golden reference numbers")
+    parser.addoption("--golden-dir", type=Path, default=DEFAULT_DIRECTORY, help="the reference numbers")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -57,9 +57,10 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Fills `golden_case` (marker `golden_kind(REGEX)`) and `golden_file` (marker `golden_files(GLOB)`) with what is found.
+    """Fills the arguments `golden_case` and `golden_file` of a test with the files that are found.
 
-    `golden_kind` matches the whole `kind` of a case, `golden_files` is a glob below the golden folder, e.g. "data/features_*.json".
+    The marker `golden_kind(REGEX)` matches the whole `kind` of a case; `golden_files(GLOB)` is a pattern below the golden
+    folder, e.g. "data/features_*.json".
     """
     directory: Path = metafunc.config.getoption("--golden-dir")
     if "golden_case" in metafunc.fixturenames:
