@@ -134,7 +134,7 @@ def train(
 
 
 def cross_validate(objective: Objective, data: TrainingData, ranks: Ranks) -> dict[str, float]:
-    """Means over all targets of the validation set: `loss` and the objective's metrics, equal on every rank.
+    """The objective's means over the whole validation set, `loss` first, equal on every rank.
 
     Each rank computes its share; the sums are added up in float64, so that the number of ranks does not show.
     """
@@ -151,7 +151,7 @@ def cross_validate(objective: Objective, data: TrainingData, ranks: Ranks) -> di
     count, *sums = ranks.sum_(totals).tolist()
     if count == 0:
         raise CosyFlowError("the validation set has no utterance left after filtering; look at --cv_data and `filter`")
-    return {name: value / count for name, value in zip(("loss", *objective.metrics), sums, strict=True)}
+    return objective.means(count, dict(zip(("loss", *objective.metrics), sums, strict=True)))
 
 
 def _check_same_batches(resumption: Resumption, data: TrainingData) -> None:

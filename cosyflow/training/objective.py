@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -55,6 +55,15 @@ class Objective(torch.nn.Module, ABC):
     @abstractmethod
     def compute(self, batch: Batch) -> Outcome:
         """The outcome of a batch on the model's device."""
+
+    def means(self, count: float, sums: Mapping[str, float]) -> dict[str, float]:
+        """What is told of any number of batches: `loss` first, each a mean.
+
+        Args:
+            count: their targets.
+            sums: of all of them, `loss` and the entries that `metrics` names.
+        """
+        return {name: value / max(count, 1.0) for name, value in sums.items()}
 
     def flops(self, batch: Batch) -> float:
         """Floating-point operations of the forward and backward pass over a batch; 0 where nobody has counted them."""

@@ -30,7 +30,7 @@ _HOST_NUMBERS = 4
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What an update did, over all ranks. `means` holds `loss` and the objective's metrics, each over the targets."""
+    """What an update did, over all ranks. `means` are those of the objective, e.g. `loss`."""
 
     update: int
     rate: float
@@ -185,7 +185,7 @@ class Updater:
             num_targets=int(targets),
             num_tokens=int(tokens),
             flops=flops,
-            means={name: value / max(targets, 1.0) for name, value in sums.items()},
+            means=self.objective.means(targets, sums),
             stop_requested=stops > 0,
         )
 

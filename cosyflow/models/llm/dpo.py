@@ -19,6 +19,8 @@ class DPOOutput:
     loss_sum: Tensor
     """float32 [], to be divided by the chosen targets of all ranks: the preference loss, once for each chosen target of
     the batch, and the weighted next-token loss."""
+    next_token: Tensor
+    """float32 [], sum of the next-token loss over the chosen targets, without its weight."""
     preference: Tensor
     """float32 [P], preference loss of each pair."""
     chosen_reward: Tensor
@@ -75,4 +77,4 @@ def dpo_loss(policy: Tensor, reference: Tensor, batch: PackedBatch, config: DPOC
     # [N] -> [2, P]
     preference, rewards = preference_loss(policy.unflatten(0, (2, -1)), reference.unflatten(0, (2, -1)), config)
     loss_sum = preference.mean() * batch.num_chosen_targets + config.sft_weight * next_token
-    return DPOOutput(loss_sum, preference, rewards[0], rewards[1])
+    return DPOOutput(loss_sum, next_token, preference, rewards[0], rewards[1])
