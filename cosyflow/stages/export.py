@@ -1,4 +1,4 @@
-"""Stage 7, export: the averaged model as TorchScript and ONNX."""
+"""Stage 7, export: the averaged model in the forms that the official runtime reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cosyflow.stages.selected import run_selected
 def run(
     averaged: Manifest, data_root: str, recipe: str, overrides: Sequence[str], model: str, activity: Activity
 ) -> Manifest:
-    """Exports the one-step forward of the averaged model and compares it with the model itself."""
+    """Exports the averaged model (see cosyflow.release.export) and compares each file with the model itself."""
     settings = load_recipe(recipe, overrides)
 
     def work(output: str) -> StageResult:

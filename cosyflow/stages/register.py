@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from cosyflow import storage
 from cosyflow.stage import Manifest, StageResult
@@ -12,7 +13,7 @@ from cosyflow.stages.recipe import load_recipe
 from cosyflow.stages.selected import run_selected
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-EXPORTED_FORMS = {".zip": "torchscript", ".onnx": "onnx"}
+EXPORTED_FORMS = {".zip": "torchscript", ".onnx": "onnx", ".pt": "generator"}
 
 
 def run(
@@ -54,11 +55,20 @@ def run(
 
 
 def _models(name: str, averaged: Manifest, exported: Manifest) -> dict[str, str]:
-    """Registered names and the files that they stand for."""
+    """Registered names and the files that they stand for.
+
+    A form of export that has one file gives its name to it ("cosyvoice2-llm-onnx"), else each file gives its own
+    ("cosyvoice2-flow-flow.encoder.fp16").
+    """
     (weights,) = averaged.files
     models = {name: storage.join(averaged.uri, weights)}
+    by_form: dict[str, list[str]] = {form: [] for form in EXPORTED_FORMS.values()}
     for file in sorted(exported.files):
-        form = EXPORTED_FORMS.get(file[file.rfind(".") :])
-        if form:
-            models[f"{name}-{form}"] = storage.join(exported.uri, file)
+        extension = PurePosixPath(file).suffix
+        if extension in EXPORTED_FORMS:
+            by_form[EXPORTED_FORMS[extension]].append(file)
+    for form, files in by_form.items():
+        for file in files:
+            last = form if len(files) == 1 else PurePosixPath(file).stem
+            models[f"{name}-{last}"] = storage.join(exported.uri, file)
     return models
