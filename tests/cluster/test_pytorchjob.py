@@ -1,0 +1,152 @@
+"""The launcher on a real cluster: a gang of two pods trains from and into the object store, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+from cosyflow.launch.pytorchjob.client import Cluster
+from cosyflow.launch.pytorchjob.job import train_in_cluster
+from cosyflow.launch.pytorchjob.names import base_name
+from cosyflow.launch.pytorchjob.settings import JobSettings
+from cosyflow.launch.train_stage import launch
+from cosyflow.training.arguments import Arguments
+from tests.local.token_corpus import RECIPE, make_token_corpus
+
+NODES = 2
+UPDATES = 40
+SMALL_MODEL = (
+    "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
+    "train_conf.tokens_per_step=120", "train_conf.save_per_step=5", "train_conf.log_interval=1",
+    "train_conf.max_epoch=200",
+)  # fmt: skip
+
+
+@pytest.fixture
+def arguments(store: str, tmp_path: Path) -> Arguments:
+    """A training whose data and model lie in the store."""
+    corpus = make_token_corpus(tmp_path / "corpus")
+    for data_list in (corpus.train_list, corpus.dev_list):
+        text = Path(data_list).read_text()
+        Path(data_list).write_text(text.replace(str(tmp_path), store))
+    storage.upload_tree(tmp_path / "corpus", storage.join(store, "corpus"))
+    return Arguments(
+        config=str(RECIPE),
+        train_data=storage.join(store, "corpus", "train", "data.list"),
+        cv_data=storage.join(store, "corpus", "dev", "data.list"),
+        tokenizer_path=storage.join(store, "corpus", "qwen2"),
+        model_dir=storage.join(store, "model"),
+        max_steps=UPDATES,
+        overrides=SMALL_MODEL,
+    )
+
+
+@pytest.fixture
+def settings_file(pod_settings: dict[str, Any], tmp_path: Path) -> str:
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(pod_settings))
+    return str(path)
+
+
+def job_name(arguments: Arguments) -> str:
+    return base_name(arguments.model, arguments.model_dir)
+
+
+def timeline(arguments: Arguments) -> list[dict[str, Any]]:
+    text = storage.read_text(storage.join(arguments.model_dir, "timeline.jsonl"))
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def in_the_background(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"{what}: not within {seconds} s"
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_a_gang_trains_to_its_end(arguments: Arguments, settings_file: str) -> None:
+    start = time.monotonic()
+    result = launch(arguments, "pytorchjob", num_nodes=NODES, job=settings_file)
+    print(f"a gang of {NODES}: {UPDATES} updates in {time.monotonic() - start:.0f} s, all told")
+    assert result.counts["updates"] == UPDATES
+    assert result.details["device"] == f"{NODES} x cpu"
+    assert {"job.yaml", "timeline.jsonl"} <= set(result.files)
+    events = [entry["event"] for entry in timeline(arguments)]
+    assert (events[0], events[-1]) == ("created", "succeeded")
+    log = storage.read_text(storage.join(arguments.model_dir, "train.log"))
+    assert f"{NODES} x cpu" in log
+
+
+@pytest.mark.slow
+def test_a_deleted_worker_is_a_new_start_from_the_last_checkpoint(
+    arguments: Arguments, settings_file: str, kubernetes_core: Any, pod_settings: dict[str, Any]
+) -> None:
+    def delete_worker() -> None:
+        checkpoint = storage.join(arguments.model_dir, "epoch_0_step_5.yaml")
+        wait_for("the first checkpoint", lambda: storage.exists(checkpoint))
+        kubernetes_core.delete_namespaced_pod(
+            f"{job_name(arguments)}-worker-0", pod_settings["namespace"], grace_period_seconds=0
+        )
+
+    many = replace(arguments, max_steps=150)
+    saboteur = in_the_background(delete_worker)
+    result = launch(many, "pytorchjob", num_nodes=NODES, job=settings_file)
+    saboteur.join()
+    assert result.counts["updates"] == 150
+    assert [entry["event"] for entry in timeline(arguments)].count("restart") == 1
+    assert "goes on from epoch_" in storage.read_text(storage.join(arguments.model_dir, "train.log"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image": "localhost/nowhere/train:1"}, "cannot get the image localhost/nowhere/train:1"),
+        ({"node_selector": {"no": "such-node"}, "pending_seconds": 3}, "has no node: Unschedulable: 0/1 nodes"),
+        ({"s3_secret": "no-such-secret"}, 'secret "no-such-secret" not found'),
+    ],
+    ids=["image", "node", "secret"],
+)
+def test_what_cannot_start_fails_within_a_minute(
+    arguments: Arguments, pod_settings: dict[str, Any], tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    start = time.monotonic()
+    settings = JobSettings(**{**pod_settings, **changed})
+    with pytest.raises(CosyFlowError, match=message):
+        train_in_cluster(arguments, settings, NODES, 0, tmp_path / "train.log")
+    assert time.monotonic() - start < 60
+    assert Cluster(settings.namespace).get(job_name(arguments)) is None
+
+
+@pytest.mark.slow
+def test_a_job_of_another_run_is_refused(arguments: Arguments, pod_settings: dict[str, Any], tmp_path: Path) -> None:
+    waiting = JobSettings(**{**pod_settings, "node_selector": {"no": "such-node"}, "pending_seconds": 30})
+    log = tmp_path / "train.log"
+    refused = "belongs to another run"
+
+    def other_run() -> None:
+        with pytest.raises(CosyFlowError, match="has no node"):
+            train_in_cluster(arguments, waiting, 1, 0, log)
+
+    other = in_the_background(other_run)
+    wait_for("the other run's job", lambda: Cluster(waiting.namespace).get(job_name(arguments)) is not None)
+    with pytest.raises(CosyFlowError, match=refused):
+        train_in_cluster(replace(arguments, max_steps=UPDATES + 1), waiting, 1, 0, log)
+    other.join(60)
