@@ -10,7 +10,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from cosyflow import __version__
 
-IMAGES = ("data", "extract", "train", "release")
+IMAGES = ("base", "extract", "train")
 
 
 def image_reference(image: str) -> str:

@@ -24,7 +24,8 @@ def build_parser() -> Parser:
 
     compiled = commands.add_parser("compile", help="write the pipeline's IR YAML")
     compiled.add_argument("--output", type=Path, required=True, help="folder for the YAML files")
-    compiled.add_argument("--images", type=Path, help="image lock: the digest of each image")
+    compiled.add_argument("--images", type=Path, help="image lock: the name of each image, from `make images`")
+    compiled.add_argument("--release", action="store_true", help="refuse images without a digest")
 
     local = commands.add_parser("run", help="run the pipeline on this machine")
     local.add_argument(
@@ -43,7 +44,7 @@ def build_parser() -> Parser:
     sent.add_argument("--token", help="bearer token; better KFP_TOKEN, which no list of processes shows")
     sent.add_argument("--kfp-experiment", default="cosyflow", help="KFP experiment of the run")
     sent.add_argument("--run-name", help="name of the run; default: the pipeline's and the time")
-    sent.add_argument("--images", type=Path, help="image lock: the digest of each image")
+    sent.add_argument("--images", type=Path, help="image lock: the name of each image, from `make images`")
     add_parameters(sent)
 
     demo = commands.add_parser("demo", help="the whole pipeline in minutes, with stand-in models")
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compile(args: argparse.Namespace) -> int:
     from pipelines.compiling import compile_pipelines
 
-    for path in compile_pipelines(args.output, args.images):
+    for path in compile_pipelines(args.output, args.images, args.release):
         print(path)
     return 0
 

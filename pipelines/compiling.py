@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +17,18 @@ from pipelines.cosyvoice import cosyvoice
 PIPELINES: Mapping[str, BaseComponent] = {"cosyvoice": cosyvoice}
 
 
-def read_image_lock(path: Path) -> dict[str, str]:
-    """The image reference of each of components.base.IMAGES: `images: {data: registry/name@sha256:...}`.
+REFERENCE = re.compile(r"[^\s@]+(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})")
+
+
+def read_image_lock(path: Path, release: bool = False) -> dict[str, str]:
+    """The image reference of each of components.base.IMAGES: `images: {base: registry/name@sha256:...}`.
+
+    Args:
+        release: take digests only. KFP's cache goes by the reference, so what it names must never change; builds here
+            have tags that are made of their content, but a registry lets a tag be moved.
 
     Raises:
-        CosyFlowError: the file cannot be read, or an image is missing, unknown or not named by its digest.
+        CosyFlowError: the file cannot be read, or an image is missing, unknown or without a tag or digest.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -35,18 +43,23 @@ def read_image_lock(path: Path) -> dict[str, str]:
     for image, reference in images.items():
         if image not in IMAGES:
             raise CosyFlowError(f"{path}: images: {image} is not one of {', '.join(IMAGES)}")
-        if not isinstance(reference, str) or "@sha256:" not in reference:
-            raise CosyFlowError(f"{path}: images: {image}: {reference!r} is not NAME@sha256:DIGEST")
+        if not isinstance(reference, str) or not REFERENCE.fullmatch(reference):
+            raise CosyFlowError(f"{path}: images: {image}: {reference!r} is not NAME:TAG or NAME@sha256:DIGEST")
+        if release and "@sha256:" not in reference:
+            raise CosyFlowError(f"{path}: images: {image}: {reference} has no digest, which a release needs; push it")
     return images
 
 
-def compile_pipelines(directory: Path, image_lock: Path | None = None) -> list[Path]:
+def compile_pipelines(directory: Path, image_lock: Path | None = None, release: bool = False) -> list[Path]:
     """Writes the IR YAML of every pipeline; equal sources and lock give equal bytes.
 
     Args:
-        image_lock: see read_image_lock; without one the images keep the names that they are built with here.
+        image_lock: see read_image_lock; without one the images have the names of components.base.image_reference.
+        release: refuse images without a digest.
     """
-    images = read_image_lock(image_lock) if image_lock else {}
+    if release and not image_lock:
+        raise CosyFlowError("a release needs an image lock, which names each image by its digest: give --images")
+    images = read_image_lock(image_lock, release) if image_lock else {}
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for name, pipeline in PIPELINES.items():

@@ -4,7 +4,7 @@
 from kfp import dsl
 
 import components
-from pipelines.stage_task import stage
+from pipelines.stage_task import always, stage
 from pipelines.training import training
 
 
@@ -92,9 +92,8 @@ def cosyvoice(
 
     chosen = {**settings, **subsets, "test_subsets": test_subsets}
     ending = components.report(data_root=data_root, **chosen, model=model)
-    with dsl.ExitHandler(ending.set_display_name("report").set_caching_options(False), name="run"):
-        plan = components.plan(pretrained_dir=pretrained_dir, **chosen, **span)
-        plan.set_display_name("plan").set_caching_options(False)
+    with dsl.ExitHandler(always("report", ending), name="run"):
+        plan = always("plan", components.plan(pretrained_dir=pretrained_dir, **chosen, **span))
 
         with dsl.ParallelFor(items=plan.output, name="subsets") as subset:
             work = {"max_reject_share": max_reject_share, **place}

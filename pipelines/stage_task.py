@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from kfp import kubernetes
 from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 from kfp.dsl.pipeline_task import PipelineTask
 
 from cosyflow.progress import STAGE_VARIABLE
 from cosyflow.stages import position
+
+STORE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name that Kubeflow Pipelines has for it
+STORE_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
+ENDPOINTS_MAP = "cosyflow"
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "MLFLOW_TRACKING_URI")
 
 
 def stage(name: str, task: PipelineTask) -> PipelineArtifactChannel:
@@ -14,5 +20,16 @@ def stage(name: str, task: PipelineTask) -> PipelineArtifactChannel:
 
     KFP's cache stays off: a stage itself knows what is done already, and notices what was deleted.
     """
-    task.set_display_name(name).set_env_variable(STAGE_VARIABLE, position(name)).set_caching_options(False)
+    always(name, task).set_env_variable(STAGE_VARIABLE, position(name))
     return task.outputs["manifest"]
+
+
+def always(name: str, task: PipelineTask) -> PipelineTask:
+    """Names a task that KFP never answers from its cache, and lets it reach the store and MLflow.
+
+    On a cluster it gets their addresses from a ConfigMap and the credentials from a Secret, where those are; without
+    them a pod's own identity has to do. A run on one machine has what its environment says.
+    """
+    kubernetes.use_secret_as_env(task, STORE_SECRET, STORE_KEYS, optional=True)
+    kubernetes.use_config_map_as_env(task, ENDPOINTS_MAP, {key: key for key in ENDPOINTS}, optional=True)
+    return task.set_display_name(name).set_caching_options(False)

@@ -6,7 +6,7 @@ from kfp import dsl
 from components.base import component
 
 
-@component(image="data")
+@component(image="base")
 def merge(
     parquets: dsl.Input[list[dsl.Dataset]],
     data_root: str,

@@ -6,7 +6,7 @@ from kfp import dsl
 from components.base import component
 
 
-@component(image="data")
+@component(image="extract")
 def parquet(
     prepared: dsl.Input[dsl.Dataset],
     embeddings: dsl.Input[dsl.Dataset],

@@ -4,7 +4,7 @@
 from components.base import component
 
 
-@component(image="data")
+@component(image="base")
 def plan(
     recipe: str,
     overrides: list[str],

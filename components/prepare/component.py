@@ -6,7 +6,7 @@ from kfp import dsl
 from components.base import component
 
 
-@component(image="data")
+@component(image="base")
 def prepare(
     downloaded: dsl.Input[dsl.Dataset],
     data_root: str,

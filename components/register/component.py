@@ -6,7 +6,7 @@ from kfp import dsl
 from components.base import component
 
 
-@component(image="release")
+@component(image="train")
 def register(
     averaged: dsl.Input[dsl.Model],
     exported: dsl.Input[dsl.Model],

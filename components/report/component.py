@@ -6,7 +6,7 @@ from kfp import dsl
 from components.base import component
 
 
-@component(image="data")
+@component(image="base")
 def report(
     status: dsl.PipelineTaskFinalStatus,
     data_root: str,

@@ -84,12 +84,12 @@ def test_nothing_is_installed_at_run_time(compiled: Path) -> None:
     [
         ("images: [", "cannot read the image lock"),
         ("data: x", "the key images is missing"),
-        ("images: {data: r.example/a@sha256:1}", "images: extract is missing"),
+        ("images: {base: r.example/a:1}", "images: extract is missing"),
         (
-            "images: {data: r.example/a:latest, extract: x, train: x, release: x}",
-            "'r.example/a:latest' is not NAME@sha",
+            "images: {base: r.example/a:latest, extract: x, train: x}",
+            "'r.example/a:latest' is not NAME:TAG or NAME@sha",
         ),
-        ("images: {data: x, extract: x, train: x, release: x, other: x}", "is not"),
+        ("images: {base: a:1, extract: a:1, train: a:1, other: a:1}", "other is not one of base"),
     ],
 )
 def test_a_wrong_image_lock_is_refused(lock: str, message: str, tmp_path: Path) -> None:
@@ -98,3 +98,27 @@ def test_a_wrong_image_lock_is_refused(lock: str, message: str, tmp_path: Path) 
     with pytest.raises(CosyFlowError, match=message):
         compile_pipelines(tmp_path / "out", path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_release_names_its_images_by_digest(tmp_path: Path) -> None:
+    path = tmp_path / "lock.yaml"
+    path.write_text("images: {base: r.example/a:1, extract: r.example/b:1, train: r.example/c:1}")
+    (compiled,) = compile_pipelines(tmp_path / "out", path)
+    assert "image: r.example/b:1\n" in compiled.read_text()
+    with pytest.raises(CosyFlowError, match=r"base: r.example/a:1 has no digest"):
+        compile_pipelines(tmp_path / "release", path, release=True)
+    with pytest.raises(CosyFlowError, match="a release needs an image lock"):
+        compile_pipelines(tmp_path / "release", release=True)
+
+
+def test_every_task_gets_the_credentials_by_reference_and_the_addresses_from_the_map(compiled: Path) -> None:
+    _, platform = yaml.safe_load_all(compiled.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    endpoints = yaml.safe_load((ROOT / "k8s" / "base" / "endpoints.yaml").read_text())
+    assert set(executors) == {f"exec-{name}" for name in (*NUMBERS, "plan", "report")}
+    for executor in executors.values():
+        (secret,) = executor["secretAsEnv"]
+        assert secret["secretName"] == "mlpipeline-minio-artifact"
+        (addresses,) = executor["configMapAsEnv"]
+        assert addresses["configMapName"] == endpoints["metadata"]["name"]
+        assert {pair["configMapKey"] for pair in addresses["keyToEnv"]} == set(endpoints["data"])

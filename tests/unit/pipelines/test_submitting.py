@@ -84,7 +84,8 @@ def test_a_run_is_created_with_the_parameters_in_their_types(
     assert parameters["gpus_per_node"] == 8
     assert parameters["train_subsets"] == ["mine"]
     assert parameters["use_amp"] is False
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "cosyvoice"
+    assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "cosyvoice"
+    assert "kubernetes" in run["pipeline_spec"]["platform_spec"]["platforms"]
     assert {token for _, _, token, _ in server.requests} == {"Bearer secret-token"}
     assert capsys.readouterr().out.splitlines()[-1] == f"{server.url}/#/runs/details/r-1"
 
