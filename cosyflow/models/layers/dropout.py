@@ -17,7 +17,7 @@ def drop_by_bits(x: torch.Tensor, rate: float) -> torch.Tensor:
     count = x.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     kept = bits[:count].view(x.shape) >= round(rate * 65536) - 32768
-    return x * (kept.to(x.dtype) * (1 / (1 - rate)))
+    return x * kept.to(x.dtype).mul_(1 / (1 - rate))
 
 
 def dropout(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
