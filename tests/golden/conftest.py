@@ -59,8 +59,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fills the arguments `golden_case` and `golden_file` of a test with the files that are found.
 
-    The marker `golden_kind(REGEX)` matches the whole `kind` of a case; `golden_files(GLOB)` is a pattern below the golden
-    folder, e.g. "data/features_*.json".
+    The marker `golden_kind(REGEX)` matches the whole `kind` of a case; `golden_files(GLOB)` is a pattern below the
+    golden folder, e.g. "data/features_*.json".
     """
     directory: Path = metafunc.config.getoption("--golden-dir")
     if "golden_case" in metafunc.fixturenames:
