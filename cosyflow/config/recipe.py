@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 from cosyflow.config import vocoder
 from cosyflow.config.data import CorpusConf, FilterConf
 from cosyflow.config.flow import CosyVoice1FlowConfig, CosyVoice2FlowConfig, CosyVoice3FlowConfig, FlowConfig
-from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig, LMConfig
+from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig, DPOConfig, LMConfig
 from cosyflow.config.mel import MelConf
-from cosyflow.config.training import TrainConf
+from cosyflow.config.training import GanTrainConf, TrainConf
 from cosyflow.config.transformer import CosyVoice1LMConfig
 from cosyflow.config.vocoder import GanLossConfig, HiFiGanConfig, MelLossConfig
 
@@ -35,9 +35,14 @@ class Recipe:
     """Train with the speaker's mean embedding instead of the utterance's own."""
     mel: MelConf = field(default_factory=MelConf)
     llm: LMConfig
+    dpo: DPOConfig = field(default_factory=DPOConfig)
+    """Of the llm when it is trained on preferences."""
     flow: FlowConfig
     hifigan: HiFiGanConfig
     train_conf: TrainConf = field(default_factory=TrainConf)
+    """Of the llm and the flow."""
+    train_conf_gan: GanTrainConf = field(default_factory=GanTrainConf)
+    """Of the vocoder."""
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit each other."""
@@ -64,12 +69,23 @@ class Recipe:
                 f"hifigan.generator.upsample_rates: they make {generator.samples_per_frame} samples of a mel frame,"
                 f" mel.hop_size is {self.mel.hop_size}"
             )
+        self._check_window()
         seconds = 1000
         frames, wanted = self.flow.mel_frames(seconds * self.token_frame_rate), seconds * self.sample_rate
         if abs(frames * self.mel.hop_size - wanted) > self.mel.hop_size:
             raise ValueError(
                 f"token_frame_rate: the flow makes {frames / seconds:g} mel frames of {self.token_frame_rate} speech"
                 f" tokens, a second has {self.sample_rate / self.mel.hop_size:g}"
+            )
+
+    def _check_window(self) -> None:
+        """Every transform of the vocoder's losses needs a training window to look into."""
+        losses = [(transform.n_fft + 1) // 2 for transform in self.hifigan.loss.mel_spec_transform]
+        discriminators = [resolution.n_fft // 2 + 1 for resolution in self.hifigan.discriminator.resolutions]
+        samples = self.train_conf_gan.window_frames * self.mel.hop_size
+        if samples < max(losses + discriminators):
+            raise ValueError(
+                f"train_conf_gan.window_frames: {samples} samples are too short for the transforms of hifigan"
             )
 
 
@@ -89,6 +105,7 @@ class CosyVoice1Recipe(Recipe):
     llm: CosyVoice1LMConfig = field(default_factory=CosyVoice1LMConfig)
     flow: CosyVoice1FlowConfig = field(default_factory=CosyVoice1FlowConfig)
     hifigan: HiFiGanConfig = field(default_factory=_cosyvoice1_hifigan)
+    train_conf_gan: GanTrainConf = field(default_factory=lambda: GanTrainConf(window_frames=96))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,8 @@ class TrainConf:
     """Batches of every rank in an update."""
     tokens_per_step: int = 8000
     """Positions of one packed batch of one rank: text, speech and special tokens together."""
+    frames_per_step: int = 2000
+    """Mel frames of one batch of one rank, padding included; for the flow and the vocoder."""
     log_interval: int = 100
     """Updates between two entries in TensorBoard, MLflow and the metrics file."""
     save_per_step: int = -1
@@ -86,7 +88,7 @@ class TrainConf:
     """Compile the model with torch.compile (CUDA only); batches are then padded to the same shapes."""
 
     def __post_init__(self) -> None:
-        for name in ("max_epoch", "accum_grad", "tokens_per_step", "log_interval", "keep_last"):
+        for name in ("max_epoch", "accum_grad", "tokens_per_step", "frames_per_step", "log_interval", "keep_last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is less than 1")
         if self.grad_clip <= 0:
@@ -102,3 +104,44 @@ class TrainConf:
                 raise ValueError("scheduler: NoamHoldAnnealing needs scheduler_conf.warmup_steps of at least 1")
             if self.scheduler_conf.max_steps is None:
                 raise ValueError("scheduler: NoamHoldAnnealing needs scheduler_conf.max_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanTrainConf(TrainConf):
+    """How the vocoder is trained against its discriminators, which have an optimizer and a schedule of their own."""
+
+    optim_conf: OptimConf = field(default_factory=lambda: OptimConf(lr=2e-4))
+    accum_grad: int = 1
+    optim_d: Literal["adam", "adamw"] = "adam"
+    optim_conf_d: OptimConf = field(default_factory=lambda: OptimConf(lr=2e-4))
+    scheduler_d: Scheduler = "constantlr"
+    scheduler_conf_d: SchedulerConf = field(default_factory=SchedulerConf)
+    grad_clip_d: float = 5.0
+    """Largest norm of the discriminators' gradient; `grad_clip` is that of the generator's."""
+    window_frames: int = 52
+    """Mel frames of the part of an utterance that is trained on at a time; shorter utterances are left out."""
+    discriminator_warmup: int = 1000
+    """First updates in which only the discriminators learn, when a run starts from a generator without them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.grad_clip_d <= 0:
+            raise ValueError(f"grad_clip_d: {self.grad_clip_d} is not positive")
+        if not 1 <= self.window_frames <= self.frames_per_step:
+            raise ValueError(
+                f"window_frames: {self.window_frames} is not in 1..frames_per_step ({self.frames_per_step})"
+            )
+        if self.discriminator_warmup < 0:
+            raise ValueError(f"discriminator_warmup: {self.discriminator_warmup} is negative")
+        self.of_discriminators  # noqa: B018  # checks their schedule
+
+    @property
+    def of_discriminators(self) -> TrainConf:
+        """The same settings for the discriminators."""
+        return TrainConf(
+            optim=self.optim_d,
+            optim_conf=self.optim_conf_d,
+            scheduler=self.scheduler_d,
+            scheduler_conf=self.scheduler_conf_d,
+            grad_clip=self.grad_clip_d,
+        )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from cosyflow.config.flow import FlowConfig
 from cosyflow.config.recipe import Recipe
+from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
 
 MAX_DIFFERENCE_TOKENS = 3
@@ -67,3 +69,10 @@ class Alignment:
             raise CosyFlowError(f"utterance {utterance}: {problem}")
         samples = self.frames(tokens) * self.hop_size
         return F.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
+
+    def index_frames(self, index: UtteranceIndex) -> np.ndarray:
+        """Mel frames of each utterance of an index: int64 [utterances]."""
+        tokens, places = np.unique(index.speech_len, return_inverse=True)
+        frames = np.array([self.frames(int(count)) for count in tokens], np.int64)
+        of_each: np.ndarray = frames[places]
+        return of_each

@@ -18,7 +18,7 @@ from cosyflow.training.objective import Objective, TrainingData
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.schedules import learning_rate
 from cosyflow.training.telemetry import Telemetry
-from cosyflow.training.update import Updater
+from cosyflow.training.update import Updater, UpdateStrategy
 
 
 class StopRequest:
@@ -71,6 +71,7 @@ def train(
     resumption: Resumption | None = None,
     stop: StopRequest | None = None,
     max_updates: int | None = None,
+    updater: UpdateStrategy | None = None,
 ) -> Ending:
     """Trains the objective's model.
 
@@ -84,11 +85,12 @@ def train(
         resumption: the optimizer and the position to go on from; None starts at the beginning.
         stop: ends the run early, after a checkpoint.
         max_updates: ends the run after so many updates, counted over all starts.
+        updater: how the weights change; None takes one optimizer for all of them.
 
     Raises:
         CosyFlowError: a loss that is not finite, or a position that does not fit the data any more.
     """
-    updater = Updater(objective, conf, ranks)
+    updater = updater or Updater(objective, conf, ranks)
     position = Position()
     if resumption is not None:
         updater.optimizer.load_state_dict(resumption.optimizer)

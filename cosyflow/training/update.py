@@ -9,10 +9,12 @@ steps into nothing on the device itself, so that reading late does no harm.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -73,30 +75,31 @@ def scale_and_clip(gradients: Sequence[torch.Tensor], scale: torch.Tensor, limit
     return norm
 
 
-class Updater:
-    """Makes updates of the weights of an objective's model.
+class OptimizerState(Protocol):
+    """What of an optimizer goes into a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+class UpdateStrategy(ABC):
+    """Makes updates of the weights of an objective's model, and reports them when they are known to be finished.
 
     Attributes:
         optimizer: its state belongs into a checkpoint.
     """
 
+    optimizer: OptimizerState
+
     def __init__(self, objective: Objective, conf: TrainConf, ranks: Ranks) -> None:
         self.objective = objective
         self.conf = conf
         self.ranks = ranks
-        self.optimizer = build_optimizer(objective.model, conf)
-        self._weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        self._parallel: Objective | DistributedDataParallel = objective
-        if ranks.world_size > 1:
-            self._parallel = DistributedDataParallel(
-                objective,
-                device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
-                broadcast_buffers=False,
-                gradient_as_bucket_view=True,
-            )
         self._failed = torch.zeros((), device=ranks.device)
         self._outcomes: deque[_Pending] = deque()
 
+    @abstractmethod
     def update(self, batches: Sequence[Batch | None], update: int, rate: float, stop: bool) -> list[UpdateReport]:
         """Changes the weights once.
 
@@ -112,30 +115,6 @@ class Updater:
         Raises:
             CosyFlowError: loss or gradient were not finite; names the utterances. The weights are as before the update.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        outcomes = []
-        for number, batch in enumerate(batches):
-            self._seed(update, number)
-            outcomes.append(self._backward(batch, is_last=number == len(batches) - 1))
-        real = [batch for batch in batches if batch is not None]
-        tokens = sum(batch.num_tokens for batch in real)
-        flops = sum(self.objective.flops(batch) for batch in real)
-        targets = sum(outcome.count for outcome in outcomes)
-        totals = self._total([targets, tokens, flops, float(stop)], outcomes)
-        # DistributedDataParallel leaves the mean over the ranks, hence the factor
-        scale = (self.ranks.world_size / totals[0].clamp(min=1.0)).float()
-        norm = scale_and_clip(
-            [weight.grad for weight in self._weights if weight.grad is not None], scale, self.conf.grad_clip
-        )
-        self._failed = torch.maximum(self._failed, (~torch.isfinite(totals[_HOST_NUMBERS] + norm)).float())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.found_inf = self._failed  # type: ignore[attr-defined]  # fused kernels leave the weights alone at 1
-        self.optimizer.step()
-
-        values = torch.cat([totals, norm.double()[None], self._failed.double()[None]])
-        self._outcomes.append(_Pending(update, rate, batches, outcomes, _HostCopy(values)))
-        return self._finished(leave=1 if self.ranks.device.type == "cuda" else 0)
 
     def flush(self) -> list[UpdateReport]:
         """Waits for the device; the updates that have not been reported yet."""
@@ -146,14 +125,19 @@ class Updater:
         place = (update * self.conf.accum_grad + number) * self.ranks.world_size + self.ranks.rank
         torch.manual_seed((self.conf.seed * 1_000_003 + place) % 2**63)
 
-    def _backward(self, batch: Batch | None, is_last: bool) -> Outcome:
-        if batch is not None:
-            batch = batch.to(self.ranks.device, non_blocking=True)
-        postpone_sum = not is_last and isinstance(self._parallel, DistributedDataParallel)
-        with self._parallel.no_sync() if postpone_sum else nullcontext():  # type: ignore[operator]
-            outcome: Outcome = self._parallel(batch)
-            outcome.loss_sum.backward()
-        return replace(outcome, loss_sum=outcome.loss_sum.detach())
+    def _settle(
+        self,
+        update: int,
+        rate: float,
+        batches: Sequence[Batch | None],
+        outcomes: Sequence[Outcome],
+        totals: torch.Tensor,
+        norm: torch.Tensor,
+    ) -> list[UpdateReport]:
+        """Notes an update whose numbers are on their way, and reports those that have arrived."""
+        values = torch.cat([totals, norm.double()[None], self._failed.double()[None]])
+        self._outcomes.append(_Pending(update, rate, batches, outcomes, _HostCopy(values)))
+        return self._finished(leave=1 if self.ranks.device.type == "cuda" else 0)
 
     def _total(self, numbers: Sequence[float], outcomes: Sequence[Outcome]) -> torch.Tensor:
         """float64 [numbers + 1 + metrics]: host numbers, loss and metrics, summed over batches and ranks."""
@@ -205,6 +189,57 @@ class Updater:
             f"update {pending.update}: the {kind} is not finite; its utterances are {listed}. The weights are as before"
             " it; look at these utterances, or lower the learning rate"
         )
+
+
+class Updater(UpdateStrategy):
+    """One optimizer for the whole model, and one loss."""
+
+    optimizer: torch.optim.Optimizer
+
+    def __init__(self, objective: Objective, conf: TrainConf, ranks: Ranks) -> None:
+        super().__init__(objective, conf, ranks)
+        self.optimizer = build_optimizer(objective.model, conf)
+        self._weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        self._parallel: Objective | DistributedDataParallel = objective
+        if ranks.world_size > 1:
+            self._parallel = DistributedDataParallel(
+                objective,
+                device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+
+    def update(self, batches: Sequence[Batch | None], update: int, rate: float, stop: bool) -> list[UpdateReport]:
+        self.optimizer.zero_grad(set_to_none=True)
+        outcomes = []
+        for number, batch in enumerate(batches):
+            self._seed(update, number)
+            outcomes.append(self._backward(batch, is_last=number == len(batches) - 1))
+        real = [batch for batch in batches if batch is not None]
+        tokens = sum(batch.num_tokens for batch in real)
+        flops = sum(self.objective.flops(batch) for batch in real)
+        targets = sum(outcome.count for outcome in outcomes)
+        totals = self._total([targets, tokens, flops, float(stop)], outcomes)
+        # DistributedDataParallel leaves the mean over the ranks, hence the factor
+        scale = (self.ranks.world_size / totals[0].clamp(min=1.0)).float()
+        norm = scale_and_clip(
+            [weight.grad for weight in self._weights if weight.grad is not None], scale, self.conf.grad_clip
+        )
+        self._failed = torch.maximum(self._failed, (~torch.isfinite(totals[_HOST_NUMBERS] + norm)).float())
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.found_inf = self._failed  # type: ignore[attr-defined]  # fused kernels leave the weights alone at 1
+        self.optimizer.step()
+        return self._settle(update, rate, batches, outcomes, totals, norm)
+
+    def _backward(self, batch: Batch | None, is_last: bool) -> Outcome:
+        if batch is not None:
+            batch = batch.to(self.ranks.device, non_blocking=True)
+        postpone_sum = not is_last and isinstance(self._parallel, DistributedDataParallel)
+        with self._parallel.no_sync() if postpone_sum else nullcontext():  # type: ignore[operator]
+            outcome: Outcome = self._parallel(batch)
+            outcome.loss_sum.backward()
+        return replace(outcome, loss_sum=outcome.loss_sum.detach())
 
 
 class _HostCopy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -141,7 +142,7 @@ class FlowDraws:
     time: torch.Tensor
     """float32 [B], in [0, 1)."""
     noise: torch.Tensor
-    """float32 [B, mel channels, F], standard normal."""
+    """float32 [B, mel channels, F], standard normal, zero at padding."""
     keep_condition: torch.Tensor
     """bool [B], False where mean, speaker and given frames are all taken away."""
 
@@ -157,21 +158,28 @@ class FlowDraws:
 
 
 def draw(batch: FlowBatch, config: FlowConfig, seed: int) -> FlowDraws:
-    """Draws for a batch from `seed` alone, on the CPU: the same on every machine, and no global seed is touched."""
-    generator = torch.Generator().manual_seed(seed)
-    count, frames = batch.mel.size(0), batch.mel.size(1)
+    """Draws for a batch on the CPU: the same on every machine, and no global seed is touched.
 
-    def uniform(size: int) -> torch.Tensor:
-        return torch.rand(size, generator=generator)
-
-    streaming = bool(uniform(1) < config.streaming_rate)
-    prompted = uniform(count) < config.prompt_rate
-    longest = (config.longest_prompt * batch.mel_len.cpu()).long()
-    prompt_len = torch.where(prompted, (uniform(count) * (longest + 1)).long(), 0)
+    What is drawn for an utterance depends on `seed` and its name, not on the batch that it is in; only the attention is
+    by chunks or not for a whole batch.
+    """
+    generators = [_generator(seed, name) for name in batch.utterances]
+    uniform = torch.stack([torch.rand(4, generator=generator) for generator in generators])  # [B, 4]
+    prompted, share, time, condition = uniform.unbind(dim=1)
+    longest = (config.longest_prompt * torch.tensor(batch.mel_lengths)).long()
+    noise = torch.zeros(len(generators), config.output_size, batch.mel.size(1))
+    for row, (generator, frames) in enumerate(zip(generators, batch.mel_lengths, strict=True)):
+        noise[row, :, :frames] = torch.randn(config.output_size, frames, generator=generator)
+    of_batch = _generator(seed, "\0".join(batch.utterances))
     return FlowDraws(
-        streaming=streaming,
-        prompt_len=prompt_len,
-        time=uniform(count),
-        noise=torch.randn(count, config.output_size, frames, generator=generator),
-        keep_condition=uniform(count) >= config.matching.training_cfg_rate,
+        streaming=bool(torch.rand(1, generator=of_batch) < config.streaming_rate),
+        prompt_len=torch.where(prompted < config.prompt_rate, (share * (longest + 1)).long(), 0),
+        time=time,
+        noise=noise,
+        keep_condition=condition >= config.matching.training_cfg_rate,
     )
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

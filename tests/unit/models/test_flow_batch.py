@@ -62,7 +62,7 @@ def test_frames_of_tokens() -> None:
 
 
 def many() -> FlowBatch:
-    return build_flow_batch([example(100)] * 400, CONFIG)
+    return build_flow_batch([replace(example(100), utterance=f"utt{number}") for number in range(400)], CONFIG)
 
 
 def test_draws_depend_on_the_seed_alone() -> None:
@@ -75,6 +75,16 @@ def test_draws_depend_on_the_seed_alone() -> None:
     assert torch.equal(first.noise, second.noise)
     assert torch.equal(first.prompt_len, second.prompt_len)
     assert not torch.equal(first.noise, draw(batch, CONFIG, seed=8).noise)
+
+
+def test_draws_of_an_utterance_do_not_depend_on_its_batch() -> None:
+    short, long = replace(example(20), utterance="short"), replace(example(50), utterance="long")
+    alone, together = (build_flow_batch(examples, CONFIG) for examples in ([short], [long, short]))
+    first, second = draw(alone, CONFIG, seed=3), draw(together, CONFIG, seed=3)
+    assert torch.equal(first.noise[0], second.noise[1, :, : first.noise.size(2)])
+    assert not second.noise[1, :, first.noise.size(2) :].any()
+    for name in ("time", "prompt_len", "keep_condition"):
+        assert getattr(first, name)[0] == getattr(second, name)[1]
 
 
 def test_draws_have_the_right_shares() -> None:

@@ -20,7 +20,8 @@ from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.llm.batch import PackedBatch
 from cosyflow.text.tokenizer import build_tokenizer
 from cosyflow.training.arguments import Arguments, add_arguments
-from cosyflow.training.language_data import LanguageModelData, LoaderSettings
+from cosyflow.training.language_data import LanguageModelData
+from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import cross_validate
 from cosyflow.training.ranks import Ranks
