@@ -150,6 +150,7 @@ def _check_inputs(arguments: Arguments) -> None:
         ("--train_data", arguments.train_data),
         ("--cv_data", arguments.cv_data),
         ("--checkpoint", arguments.checkpoint),
+        ("--ref_model", arguments.ref_model),
         ("--qwen_pretrain_path", arguments.qwen_pretrain_path),
         ("--tokenizer_path", arguments.tokenizer_path),
     ):

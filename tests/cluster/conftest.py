@@ -87,7 +87,6 @@ def pod_settings() -> dict[str, Any]:
     return {
         "namespace": NAMESPACE,
         "image": IMAGE,
-        "image_pull_policy": "Never",
         "command": ["python3", "-m", "torch.distributed.run"],
         "run_as_user": 65534,
         "s3_endpoint": STORE_IN_PODS,

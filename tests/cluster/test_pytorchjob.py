@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from cosyflow.launch.pytorchjob.client import Cluster
 from cosyflow.launch.pytorchjob.job import train_in_cluster
 from cosyflow.launch.pytorchjob.names import base_name
 from cosyflow.launch.pytorchjob.settings import JobSettings
+from cosyflow.launch.pytorchjob.state import running
 from cosyflow.launch.train_stage import launch
 from cosyflow.training.arguments import Arguments
 from tests.local.token_corpus import RECIPE, make_token_corpus
@@ -112,6 +115,48 @@ def test_a_deleted_worker_is_a_new_start_from_the_last_checkpoint(
     assert result.counts["updates"] == 150
     assert [entry["event"] for entry in timeline(arguments)].count("restart") == 1
     assert "goes on from epoch_" in storage.read_text(storage.join(arguments.model_dir, "train.log"))
+
+
+def killed_launcher(arguments: Arguments, settings_file: str, updates: int) -> None:
+    """A launcher in a process of its own, killed without a word when the training has made some updates."""
+    options = ["--launcher", "pytorchjob", "--num_nodes", str(NODES), "--job", settings_file]
+    command = [sys.executable, "-m", "cosyflow", "train", *arguments.command_line(), *options]
+    launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        checkpoint = storage.join(arguments.model_dir, f"epoch_0_step_{updates}.yaml")
+        wait_for(f"update {updates}", lambda: launcher.poll() is not None or storage.exists(checkpoint), 240)
+        assert launcher.poll() is None, "it ended by itself"
+    finally:
+        launcher.kill()
+        launcher.wait()
+
+
+@pytest.mark.slow
+def test_the_next_launcher_goes_on_with_the_job_of_a_killed_one(arguments: Arguments, settings_file: str) -> None:
+    killed_launcher(arguments, settings_file, updates=5)
+    result = launch(arguments, "pytorchjob", num_nodes=NODES, job=settings_file)
+    assert result.counts["updates"] == UPDATES
+    assert [entry["event"] for entry in timeline(arguments) if entry["event"] in ("created", "adopted")] == [
+        "created",
+        "adopted",
+    ]
+
+
+@pytest.mark.slow
+def test_a_job_that_nobody_follows_ends_within_two_minutes(
+    arguments: Arguments, settings_file: str, pod_settings: dict[str, Any]
+) -> None:
+    endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, "train_conf.max_epoch=100000"))
+    killed_launcher(endless, settings_file, updates=5)
+    start = time.monotonic()
+    cluster = Cluster(pod_settings["namespace"])
+    job = job_name(arguments)
+    wait_for("the end of all pods", lambda: not running(cluster.pods(job)), 120)
+    print(f"left alone, the pods ended after {time.monotonic() - start:.0f} s")
+    last = "\n".join(cluster.tail(f"{job}-master-0", 200))
+    assert "nobody follows this run any more" in last
+    assert "exitcode  : 75" in last
+    assert storage.exists(storage.join(arguments.model_dir, "heartbeat"))
 
 
 @pytest.mark.slow

@@ -139,11 +139,12 @@ class Follower:
         since = self._trouble_since if waiting.kind in limits else self._waits_since
         if now - since <= limit:
             return None
-        names = [self.name, *state.waiting_pods(pods)[:1]]
-        events = [event for name in names for event in self._cluster.warnings(name)[-SHOWN_EVENTS:]]
         told = f"{waiting.message} (for {now - since:.0f} s)"
-        new = [event for event in dict.fromkeys(events) if event.partition(": ")[2] not in told]
-        return End("stuck", told + "".join(f"; {event}" for event in new[-1:]))
+        if waiting.kind in ("no-pods", "starting"):  # the others are in the cluster's own words already
+            names = [self.name, *state.waiting_pods(pods)[:1]]
+            events = [event for name in names for event in self._cluster.warnings(name)]
+            told += "".join(f"; {event}" for event in events[-1:])
+        return End("stuck", told)
 
     def _explain_failure(self, job: Object, pods: Sequence[Object]) -> End:
         """Shows the last lines and the events of the pods that failed; the reason is that of the first."""
