@@ -3,6 +3,9 @@
 # make test [TESTS=...]    all tests, or those named
 # make lint types imports  style, strict types, and the rule of which package may import which
 # make compile             the pipeline's IR YAML into build/pipelines [IMAGES=lock file]
+# make images              container images, their sizes, and build/images/images.lock.yaml (docs/kubernetes.md)
+#                          [IMAGE="base extract"] [BASE_IMAGE=...] [BUILDER=docker|buildah] [REGISTRY=... PUSH=1]
+# make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
 # make setup               the environment alone, from the lock file; the others do it when it is needed
 
 UV_VERSION := 0.13.9
@@ -13,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test lint types imports test-312 compile setup
+.PHONY: demo test lint types imports test-312 compile images k8s setup
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -37,6 +40,15 @@ test-312: $(INSTALLED_312)
 
 compile: $(INSTALLED)
 	$(BIN)/python -m pipelines compile --output build/pipelines $(if $(IMAGES),--images "$(IMAGES)")
+
+images: $(INSTALLED)
+	@interpreter=$(BIN)/python; $(find_uv); \
+	$(BIN)/python -m images $(IMAGE) --uv "$$uv" $(if $(BASE_IMAGE),--base-image "$(BASE_IMAGE)") \
+		$(if $(BUILDER),--builder "$(BUILDER)") $(if $(REGISTRY),--registry "$(REGISTRY)") $(if $(PUSH),--push)
+
+k8s: $(INSTALLED)
+	@command -v kubectl >/dev/null || { echo "make: kubectl is needed, which renders the overlays" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/unit/k8s
 
 setup: $(INSTALLED)
 
