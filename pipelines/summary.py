@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def mlflow_command(uri: str) -> str:
     """How the runs and models of a tracking store are looked at."""
     if uri.startswith(("http://", "https://")):
         return uri
-    return f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}"
+    return shlex.join([str(Path(sys.executable).with_name("mlflow")), "ui", "--backend-store-uri", uri])
 
 
 def _loss_lines(details: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cosyflow import storage
+from cosyflow.progress import say
 from cosyflow.stage import Manifest, StageResult
 from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe, resolve_subsets
@@ -30,7 +31,10 @@ def run(
     def work(output: str) -> StageResult:
         from cosyflow.dataset.merge import merge_lists
 
-        return merge_lists(folders, subsets.train, subsets.dev, output)
+        made = merge_lists(folders, subsets.train, subsets.dev, output)
+        counts = made.counts
+        say(f"merge {NAME}", f"{counts['train_utterances']} to train on, {counts['dev_utterances']} to validate on")
+        return made
 
     return run_selected(
         "merge",
