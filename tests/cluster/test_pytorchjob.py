@@ -28,6 +28,7 @@ from tests.local.token_corpus import RECIPE, make_token_corpus
 
 NODES = 2
 UPDATES = 40
+LONG = 300
 SMALL_MODEL = (
     "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
     "train_conf.tokens_per_step=120", "train_conf.save_per_step=5", "train_conf.log_interval=1",
@@ -70,6 +71,10 @@ def timeline(arguments: Arguments) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def has_checkpoint(arguments: Arguments) -> bool:
+    return any(file.path.endswith(".state.pt") for file in storage.list_files(arguments.model_dir))
+
+
 def in_the_background(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -102,29 +107,27 @@ def test_a_deleted_worker_is_a_new_start_from_the_last_checkpoint(
     arguments: Arguments, settings_file: str, kubernetes_core: Any, pod_settings: dict[str, Any]
 ) -> None:
     def delete_worker() -> None:
-        checkpoint = storage.join(arguments.model_dir, "epoch_0_step_5.yaml")
-        wait_for("the first checkpoint", lambda: storage.exists(checkpoint))
+        wait_for("the first checkpoint", lambda: has_checkpoint(arguments), 240)
         kubernetes_core.delete_namespaced_pod(
             f"{job_name(arguments)}-worker-0", pod_settings["namespace"], grace_period_seconds=0
         )
 
-    many = replace(arguments, max_steps=150)
+    many = replace(arguments, max_steps=LONG)
     saboteur = in_the_background(delete_worker)
     result = launch(many, "pytorchjob", num_nodes=NODES, job=settings_file)
     saboteur.join()
-    assert result.counts["updates"] == 150
+    assert result.counts["updates"] == LONG
     assert [entry["event"] for entry in timeline(arguments)].count("restart") == 1
     assert "goes on from epoch_" in storage.read_text(storage.join(arguments.model_dir, "train.log"))
 
 
-def killed_launcher(arguments: Arguments, settings_file: str, updates: int) -> None:
-    """A launcher in a process of its own, killed without a word when the training has made some updates."""
+def killed_launcher(arguments: Arguments, settings_file: str) -> None:
+    """A launcher in a process of its own, killed without a word when there is a checkpoint."""
     options = ["--launcher", "pytorchjob", "--num_nodes", str(NODES), "--job", settings_file]
     command = [sys.executable, "-m", "cosyflow", "train", *arguments.command_line(), *options]
     launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        checkpoint = storage.join(arguments.model_dir, f"epoch_0_step_{updates}.yaml")
-        wait_for(f"update {updates}", lambda: launcher.poll() is not None or storage.exists(checkpoint), 240)
+        wait_for("the first checkpoint", lambda: launcher.poll() is not None or has_checkpoint(arguments), 240)
         assert launcher.poll() is None, "it ended by itself"
     finally:
         launcher.kill()
@@ -133,9 +136,10 @@ def killed_launcher(arguments: Arguments, settings_file: str, updates: int) -> N
 
 @pytest.mark.slow
 def test_the_next_launcher_goes_on_with_the_job_of_a_killed_one(arguments: Arguments, settings_file: str) -> None:
-    killed_launcher(arguments, settings_file, updates=5)
-    result = launch(arguments, "pytorchjob", num_nodes=NODES, job=settings_file)
-    assert result.counts["updates"] == UPDATES
+    many = replace(arguments, max_steps=LONG)
+    killed_launcher(many, settings_file)
+    result = launch(many, "pytorchjob", num_nodes=NODES, job=settings_file)
+    assert result.counts["updates"] == LONG
     assert [entry["event"] for entry in timeline(arguments) if entry["event"] in ("created", "adopted")] == [
         "created",
         "adopted",
@@ -147,7 +151,7 @@ def test_a_job_that_nobody_follows_ends_within_two_minutes(
     arguments: Arguments, settings_file: str, pod_settings: dict[str, Any]
 ) -> None:
     endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, "train_conf.max_epoch=100000"))
-    killed_launcher(endless, settings_file, updates=5)
+    killed_launcher(endless, settings_file)
     start = time.monotonic()
     cluster = Cluster(pod_settings["namespace"])
     job = job_name(arguments)
