@@ -40,7 +40,7 @@ def filter_utterances(
         sample_rate: Hz of the speech to be synthesised.
         rejected: also drop what has no rejected speech tokens (DPO).
     Raises:
-        CosyFlowError: a shard has no speech tokens, or no utterance is left.
+        CosyFlowError: a shard has no speech tokens, no shard has the rejected ones, or no utterance is left.
     """
     unextracted = np.flatnonzero(index.speech_len < 0)
     if len(unextracted):
@@ -59,6 +59,8 @@ def filter_utterances(
         f"more than {rules.max_output_input_ratio} text tokens a frame": ratio > rules.max_output_input_ratio,
         f"audio below {LOWEST_SAMPLE_RATE} Hz": too_low_rate,
     }
+    if rejected and (index.rejected_len < 0).all():
+        raise CosyFlowError(f"{index.shards[0]}: has no column reject_speech_token; make it again with --dpo")
     if rejected:
         breaches["no rejected speech tokens"] = index.rejected_len <= 0
     kept = np.ones(len(index), bool)

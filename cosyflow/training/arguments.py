@@ -45,8 +45,8 @@ class Arguments:
     prefetch: int = _option("--prefetch", "batches that each of them reads ahead; 0 chooses", 0)
     pin_memory: bool = _option("--pin_memory", "read into page-locked memory (CUDA)", False)
     use_amp: bool = _option("--use_amp", "compute in bfloat16 on CUDA; weights and optimizer stay float32", False)
-    dpo: bool = _option("--dpo", "train on preferences", False)
-    ref_model: str = _option("--ref_model", "reference model of --dpo", "")
+    dpo: bool = _option("--dpo", "train the llm on preferences: the data has rejected speech for its texts", False)
+    ref_model: str = _option("--ref_model", "official weights of the reference of --dpo; by default --checkpoint", "")
     deepspeed_config: str = _option("--deepspeed_config", "settings of the deepspeed engine", "")
     save_states: str = _option(
         "--deepspeed.save_states",
@@ -72,6 +72,11 @@ class Arguments:
         "--set", "replaces a setting of the recipe, e.g. train_conf.max_epoch=3; may be repeated", ()
     )
 
+    @property
+    def reference(self) -> str:
+        """Weights of the reference of --dpo."""
+        return self.ref_model or self.checkpoint
+
     @classmethod
     def of(cls, namespace: argparse.Namespace) -> Arguments:
         values = {entry.name: getattr(namespace, entry.name) for entry in fields(cls)}
@@ -93,12 +98,14 @@ class Arguments:
 
 def check_supported(arguments: Arguments) -> None:
     """Raises CosyFlowError for what can be asked for and is not there."""
-    if arguments.model != "llm":
-        raise CosyFlowError(f"--model {arguments.model}: it cannot be trained yet, only llm can")
     if arguments.train_engine != "torch_ddp":
         raise CosyFlowError(f"--train_engine {arguments.train_engine}: it is not there yet, only torch_ddp is")
-    if arguments.dpo or arguments.ref_model:
-        raise CosyFlowError("--dpo: training on preferences is not there yet")
+    if arguments.ref_model and not arguments.dpo:
+        raise CosyFlowError("--ref_model: has a meaning with --dpo only")
+    if arguments.dpo and arguments.model != "llm":
+        raise CosyFlowError(f"--dpo: trains the llm, not --model {arguments.model}")
+    if arguments.dpo and not arguments.reference:
+        raise CosyFlowError("--dpo: needs a reference, name it as --ref_model or start from a --checkpoint")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

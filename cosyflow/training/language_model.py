@@ -21,10 +21,10 @@ _BUILDERS: dict[str, Callable[[Any], torch.nn.Module]] = {
 }
 
 
-class _TrainableLM(Protocol):
+class TrainableLM(Protocol):
     """What training needs of a language model beyond being a module."""
 
-    def __call__(self, batch: PackedBatch) -> LMOutput: ...
+    def __call__(self, batch: PackedBatch, sequence_logprob: bool = False) -> LMOutput: ...
 
     def training_flops(self, lengths: Sequence[int], num_targets: int) -> float: ...
 
@@ -52,9 +52,9 @@ class LanguageModelling(Objective):
 
     def compute(self, batch: Batch) -> Outcome:
         packed = cast(PackedBatch, batch)
-        output = cast(_TrainableLM, self.model)(packed)
+        output = cast(TrainableLM, self.model)(packed)
         return Outcome(output.loss_sum, packed.num_targets, {"acc": output.num_correct})
 
     def flops(self, batch: Batch) -> float:
         packed = cast(PackedBatch, batch)
-        return cast(_TrainableLM, self.model).training_flops(packed.lengths, packed.num_targets)
+        return cast(TrainableLM, self.model).training_flops(packed.lengths, packed.num_targets)

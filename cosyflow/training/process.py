@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -15,6 +15,7 @@ from cosyflow.config.llm import LMConfig
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
+from cosyflow.models.checkpoint import load_official
 from cosyflow.progress import say
 from cosyflow.training.arguments import Arguments, check_supported
 from cosyflow.training.checkpoints import CheckpointWriter, Resumption, load
@@ -22,11 +23,16 @@ from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.objective import Objective, TrainingData
+from cosyflow.training.preference import PreferenceLearning
 from cosyflow.training.ranks import Backend, Ranks, process_group
 from cosyflow.training.start import find_checkpoint, load_checkpoint, load_start
 from cosyflow.training.telemetry import Telemetry, peak_flops
 from cosyflow.training.tracking import Sink, Tracker
 from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
+
+if TYPE_CHECKING:
+    from cosyflow.dataset.utterances import UtteranceIndex
+    from cosyflow.training.update import UpdateStrategy
 
 RESULT_FILE = "result.json"
 MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -43,14 +49,16 @@ def run(arguments: Arguments) -> Ending:
     from cosyflow.config.load import load_config
 
     check_supported(arguments)
-    seed = [] if arguments.seed is None else [f"train_conf.seed={arguments.seed}"]
+    section = "train_conf_gan" if arguments.model == "hifigan" else "train_conf"
+    seed = [] if arguments.seed is None else [f"{section}.seed={arguments.seed}"]
     with storage.local_copy(arguments.config) as path:
         recipe = load_config(path, [*arguments.overrides, *seed])
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
         with watching(heartbeat, on_stale=stop.ask):
-            return _train_language_model(arguments, recipe, ranks, stop)
+            train_model = _train_language_model if arguments.model == "llm" else _train_acoustic_model
+            return train_model(arguments, recipe, ranks, stop)
 
 
 def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, stop: StopRequest) -> Ending:
@@ -60,6 +68,8 @@ def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
     tell = partial(say, f"train {arguments.model}") if ranks.is_first else _say_nothing
     compute_dtype = _compute_dtype(conf, arguments.use_amp, ranks.device)
     config: LMConfig = replace(cast(Any, recipe).llm, compute_dtype=compute_dtype)
+    if conf.compile and arguments.dpo:
+        raise CosyFlowError("train_conf.compile: does not go with --dpo; every batch would be compiled anew")
     tell(f"{recipe.version} on {ranks.world_size} x {ranks.device.type}, {compute_dtype}")
 
     checkpoint = ranks.share(lambda: find_checkpoint(arguments))
@@ -74,9 +84,57 @@ def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
         resumption = load(checkpoint)
         load_checkpoint(model, resumption)
 
-    objective = LanguageModelling(model.to(ranks.device), compiled=conf.compile)
+    model = model.to(ranks.device)
+    objective: Objective
+    if arguments.dpo:
+        objective = PreferenceLearning(model, recipe.dpo)
+    else:
+        objective = LanguageModelling(model, compiled=conf.compile)
     run_settings = {"compute_dtype": compute_dtype, "world_size": ranks.world_size}
-    return _train(arguments, recipe, ranks, stop, objective, data, resumption, run_settings, tell)
+    return _train(arguments, recipe, ranks, stop, objective, data, resumption, run_settings, tell, conf)
+
+
+def _train_acoustic_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, stop: StopRequest) -> Ending:
+    from cosyflow.training import acoustic
+    from cosyflow.training.planned_data import LoaderSettings
+
+    conf = acoustic.training_conf(arguments, recipe)
+    tell = partial(say, f"train {arguments.model}") if ranks.is_first else _say_nothing
+    compute_dtype = _compute_dtype(conf, arguments.use_amp, ranks.device)
+    if conf.compile:
+        raise CosyFlowError(f"compile: --model {arguments.model} cannot be compiled; its batches differ in shape")
+    tell(f"{recipe.version} on {ranks.world_size} x {ranks.device.type}, {compute_dtype}")
+
+    checkpoint = ranks.share(lambda: find_checkpoint(arguments))
+    resumption = None if checkpoint is None else load(checkpoint)
+    indexes = _open_indexes(
+        arguments, recipe, ranks, tell, lambda index: acoustic.usable(arguments, recipe, index, tell)
+    )
+
+    def load_weights(model: torch.nn.Module) -> None:
+        if resumption is None:
+            acoustic.load_start(model, arguments, tell)
+        else:
+            tell(f"goes on from {resumption.tag}")
+            load_checkpoint(model, resumption)
+
+    torch.manual_seed(conf.seed)
+    loader = LoaderSettings(arguments.num_workers, arguments.prefetch or None, arguments.pin_memory)
+    training = acoustic.prepare(arguments, recipe, *indexes, load_weights, compute_dtype, ranks, loader)
+    run_settings = {"compute_dtype": compute_dtype, "world_size": ranks.world_size}
+    return _train(
+        arguments,
+        recipe,
+        ranks,
+        stop,
+        training.objective,
+        training.data,
+        resumption,
+        run_settings,
+        tell,
+        conf,
+        training.updater,
+    )
 
 
 def _train(
@@ -89,9 +147,10 @@ def _train(
     resumption: Resumption | None,
     run_settings: Mapping[str, Any],
     tell: Teller,
+    conf: TrainConf,
+    updater: UpdateStrategy | None = None,
 ) -> Ending:
     """Trains any objective, with checkpoints and metrics written by the first rank."""
-    conf = recipe.train_conf
     settings = {**_plain(asdict(conf)), **_plain(asdict(arguments)), **run_settings, "version": recipe.version}
     writer, tracker = None, Tracker()
     if ranks.is_first:
@@ -101,7 +160,7 @@ def _train(
     telemetry = Telemetry(conf, ranks, tell, tracker.write, peak)
     finished = False
     try:
-        ending = train(objective, data, conf, ranks, telemetry, writer, resumption, stop, arguments.max_steps)
+        ending = train(objective, data, conf, ranks, telemetry, writer, resumption, stop, arguments.max_steps, updater)
         finished = ending.finished
     finally:
         tracker.close(finished)
@@ -122,30 +181,59 @@ def _compute_dtype(conf: TrainConf, use_amp: bool, device: torch.device) -> Lite
 
 
 def _open_data(arguments: Arguments, recipe: Recipe, config: LMConfig, ranks: Ranks, tell: Teller) -> TrainingData:
-    """The first rank reads the lists and tokenises the texts; the others get the indexes from it."""
+    """Both sets, for a language model."""
+    from cosyflow.training.language_data import LanguageModelData
+    from cosyflow.training.planned_data import LoaderSettings
+
+    def checked(index: UtteranceIndex) -> UtteranceIndex:
+        index.check_text_ids(config.layout.text_ids)
+        return index
+
+    train_index, validation_index = _open_indexes(arguments, recipe, ranks, tell, checked)
+    loader = LoaderSettings(arguments.num_workers, arguments.prefetch or None, arguments.pin_memory)
+    settings = (config, recipe.train_conf, recipe.use_spk_embedding, ranks, loader)
+    if not arguments.dpo:
+        return LanguageModelData(train_index, validation_index, *settings)
+
+    from cosyflow.training.preference_data import PreferenceData, Reference
+
+    def build_reference() -> torch.nn.Module:
+        model = build_language_model(config)
+        with storage.local_copy(arguments.reference) as path:
+            load_official(model, path)
+        return model.to(ranks.device)
+
+    reference = Reference(arguments.reference, build_reference, arguments.model_dir, tell)
+    return PreferenceData(train_index, validation_index, *settings, reference)
+
+
+def _open_indexes(
+    arguments: Arguments,
+    recipe: Recipe,
+    ranks: Ranks,
+    tell: Teller,
+    narrow: Callable[[UtteranceIndex], UtteranceIndex],
+) -> tuple[UtteranceIndex, UtteranceIndex]:
+    """What is left of training and validation set after the recipe's filter and `narrow`.
+
+    The first rank reads the lists and tokenises the texts; the others get the indexes from it.
+    """
     from cosyflow.dataset.filter import filter_utterances
     from cosyflow.dataset.index import build_index
-    from cosyflow.dataset.utterances import UtteranceIndex
     from cosyflow.text.tokenizer import build_tokenizer
-    from cosyflow.training.language_data import LanguageModelData, LoaderSettings
 
     def open_index(data_list: str) -> UtteranceIndex:
         index = build_index(data_list, tokenizer)
-        result = filter_utterances(index, recipe.filter, recipe.sample_rate)
+        result = filter_utterances(index, recipe.filter, recipe.sample_rate, rejected=arguments.dpo)
         tell(f"{data_list}: {result.describe()}")
-        result.index.check_text_ids(config.layout.text_ids)
-        return result.index
+        return narrow(result.index)
 
-    def open_indexes() -> tuple[UtteranceIndex, UtteranceIndex]:
+    def open_both() -> tuple[UtteranceIndex, UtteranceIndex]:
         return open_index(arguments.train_data), open_index(arguments.cv_data)
 
     if ranks.is_first:
         tokenizer = build_tokenizer(recipe.version, _tokenizer_path(arguments))
-    train_index, validation_index = ranks.share(open_indexes)
-    loader = LoaderSettings(arguments.num_workers, arguments.prefetch or None, arguments.pin_memory)
-    return LanguageModelData(
-        train_index, validation_index, config, recipe.train_conf, recipe.use_spk_embedding, ranks, loader
-    )
+    return ranks.share(open_both)
 
 
 def _tokenizer_path(arguments: Arguments) -> str:

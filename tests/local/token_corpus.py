@@ -24,23 +24,26 @@ class TokenCorpus:
     qwen2: str
 
 
-def make_token_corpus(directory: Path, num_train: int = 24, num_dev: int = 6) -> TokenCorpus:
-    """Utterances whose speech tokens (all below 600) are runs that belong to their words, so that a model can learn."""
+def make_token_corpus(directory: Path, num_train: int = 24, num_dev: int = 6, rejected: bool = False) -> TokenCorpus:
+    """Utterances whose speech tokens (all below 600) are runs that belong to their words, so that a model can learn.
+
+    With `rejected` there is worse speech too, in which every run is that of another word; the first one has none.
+    """
     rng = np.random.default_rng(0)
     make_qwen2_folder(directory / "qwen2", seed=0)
     return TokenCorpus(
-        train_list=_write_set(directory / "train", rng, num_train, num_shards=2),
-        dev_list=_write_set(directory / "dev", rng, num_dev, num_shards=1),
+        train_list=_write_set(directory / "train", rng, num_train, 2, rejected),
+        dev_list=_write_set(directory / "dev", rng, num_dev, 1, rejected),
         qwen2=str(directory / "qwen2"),
     )
 
 
-def _write_set(directory: Path, rng: np.random.Generator, num_utterances: int, num_shards: int) -> str:
+def _write_set(directory: Path, rng: np.random.Generator, num_utterances: int, num_shards: int, rejected: bool) -> str:
     directory.mkdir(parents=True)
     shards = []
     for number, rows in enumerate(np.array_split(np.arange(num_utterances), num_shards)):
         texts = [rng.choice(len(WORDS), rng.integers(4, 9)).tolist() for _ in rows]
-        speech = [[37 * word + step // 2 for word in text for step in range(8)] for text in texts]
+        speech = [_speak(text) for text in texts]
         embedding = rng.normal(size=(len(rows), 192)).tolist()
         columns = {
             "utt": [f"{directory.name}_{row:03d}" for row in rows],
@@ -52,6 +55,9 @@ def _write_set(directory: Path, rng: np.random.Generator, num_utterances: int, n
             "spk_embedding": embedding,
             "speech_token": speech,
         }
+        if rejected:
+            worse = [_speak([(word + 5) % len(WORDS) for word in text[1:]]) for text in texts]
+            columns["reject_speech_token"] = [worse[place] if row else None for place, row in enumerate(rows)]
         samples = [len(tokens) * SAMPLE_RATE // TOKENS_PER_SECOND for tokens in speech]
         notes = ShardNotes("", samples, [SAMPLE_RATE] * len(rows), [len(tokens) for tokens in speech])
         shards.append(str(directory / shard_name(number)))
@@ -59,3 +65,7 @@ def _write_set(directory: Path, rng: np.random.Generator, num_utterances: int, n
     data_list = directory / "data.list"
     data_list.write_text("".join(f"{shard}\n" for shard in shards))
     return str(data_list)
+
+
+def _speak(text: list[int]) -> list[int]:
+    return [37 * word + step // 2 for word in text for step in range(8)]

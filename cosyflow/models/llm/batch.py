@@ -107,6 +107,8 @@ class PackedBatch:
     embedding: torch.Tensor | None = None
     """float32 [C, D], speaker embedding of each sequence."""
     text: PackedText | None = None
+    reference: torch.Tensor | None = None
+    """float32 [N], log-probability of each sequence under the reference model of DPO, where it is known already."""
 
     @property
     def num_sequences(self) -> int:
