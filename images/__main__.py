@@ -28,7 +28,7 @@ BASE_LIMIT_BYTES = 250_000_000
 
 def build_parser() -> Parser:
     parser = Parser(prog="python -m images", description=__doc__)
-    parser.add_argument("images", nargs="*", choices=[[], *IMAGES], help="default: all", metavar="IMAGE")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(IMAGES)}; without one, all")
     parser.add_argument("--builder", choices=["auto", *BUILDERS], default="auto")
     parser.add_argument("--uv", default="uv", help="the program uv")
     parser.add_argument(
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(args: argparse.Namespace) -> None:
+    if unknown := sorted(set(args.images) - set(IMAGES)):
+        raise CosyFlowError(f"{', '.join(unknown)}: not one of {', '.join(IMAGES)}")
     if args.push and args.registry == LOCAL_REGISTRY:
         raise CosyFlowError("--push needs --registry")
     builder = find_builder(args.builder)
