@@ -184,7 +184,7 @@ class Cluster:
                 response.release_conn()
 
     def own_pod(self) -> Object | None:
-        """The pod that this process runs in; None outside of the cluster, or where the account may not read it."""
+        """The pod that this process runs in; None outside of a cluster, or where no variable tells its name."""
         if not in_a_pod():
             return None
         for variable in POD_NAME_VARIABLES:

@@ -108,9 +108,9 @@ class Follower:
         return None
 
     def _follow_log(self, pods: Sequence[Object]) -> None:
-        master = next((pod for pod in pods if state.started(pod)), None) if pods else None
-        if self._log is None and master is not None and master is pods[0]:
-            self._log = PodLog(self._cluster, master["metadata"]["name"], self._log_file)
+        name = f"{self.name}-master-0"
+        if self._log is None and any(pod["metadata"]["name"] == name and state.started(pod) for pod in pods):
+            self._log = PodLog(self._cluster, name, self._log_file)
 
     def _finish_log(self) -> None:
         if self._log is not None:
