@@ -18,8 +18,6 @@ RECIPE = Path(__file__).resolve().parents[3] / "conf" / "cosyvoice2.tiny.yaml"
         (["--train_data", "absent.list"], "--train_data absent.list: no such file or folder"),
         (["--checkpoint", "absent.pt"], "--checkpoint absent.pt: no such file or folder"),
         (["--qwen-pretrain-path", "absent"], "--qwen_pretrain_path absent: no such file or folder"),
-        (["--model", "flow"], "--model flow: it cannot be trained yet, only llm can"),
-        (["--model", "hifigan"], "--model hifigan: it cannot be trained yet, only llm can"),
         (["--train-engine", "deepspeed"], "--train_engine deepspeed: it is not there yet, only torch_ddp is"),
         (["--dpo"], "--dpo: training on preferences is not there yet"),
         (["--launcher", "pytorchjob", "--job", "absent.yaml"], "absent.yaml does not exist"),
