@@ -15,6 +15,9 @@ from cosyflow.errors import CosyFlowError
 def call(data_root: Path, finish: Finish, outputs: dict[str, dsl.Artifact]) -> None:
     average.python_func(
         trained=finish("train", "cosyvoice2.tiny-llm"),
+        data_root=str(data_root),
+        recipe="cosyvoice2.tiny",
+        overrides=[],
         model="llm",
         average_num=5,
         val_best=True,

@@ -15,6 +15,7 @@ from cosyflow.errors import CosyFlowError
 def call(data_root: Path, finish: Finish, outputs: dict[str, dsl.Artifact]) -> None:
     export.python_func(
         averaged=finish("average", "cosyvoice2.tiny-llm"),
+        data_root=str(data_root),
         recipe="cosyvoice2.tiny",
         overrides=[],
         model="llm",

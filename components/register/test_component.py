@@ -16,6 +16,9 @@ def call(data_root: Path, finish: Finish, outputs: dict[str, dsl.Artifact]) -> N
     register.python_func(
         averaged=finish("average", "cosyvoice2.tiny-llm"),
         exported=finish("export", "cosyvoice2.tiny-llm"),
+        data_root=str(data_root),
+        recipe="cosyvoice2.tiny",
+        overrides=[],
         registered_model="",
         mlflow_uri="",
         **OUTSIDE,
