@@ -144,13 +144,12 @@ def run_stage(
     output = storage.join(place, key)
     finished = storage.join(output, MANIFEST)
     if storage.exists(finished):
-        manifest = Manifest.read(finished)
-        lost = _lost_files(manifest)
-        if not lost:
+        before, problem = _finished_before(finished)
+        if before is not None:
             say(label, f"done before: hands on {output}")
-            storage.write_text(storage.join(place, LATEST), manifest.to_json())
-            return replace(manifest, reused=True)
-        say(label, f"{lost[0]} is gone from {output}: makes it again")
+            storage.write_text(storage.join(place, LATEST), before.to_json())
+            return replace(before, reused=True)
+        say(label, f"{problem}: makes it again")
         storage.remove(finished)
 
     storage.make_directory(output)
@@ -175,6 +174,16 @@ def run_stage(
     storage.write_text(finished, manifest.to_json())
     storage.write_text(storage.join(place, LATEST), manifest.to_json())
     return manifest
+
+
+def _finished_before(uri: str) -> tuple[Manifest | None, str]:
+    """The manifest of finished work that is still whole, or None and what is wrong with it."""
+    try:
+        manifest = Manifest.read(uri)
+    except CosyFlowError as error:  # of an older layout, or damaged
+        return None, str(error)
+    lost = _lost_files(manifest)
+    return (None, f"{lost[0]} is gone from {manifest.uri}") if lost else (manifest, "")
 
 
 def _newest(stage: str, name: str, place: str) -> Manifest:

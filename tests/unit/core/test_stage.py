@@ -58,6 +58,14 @@ def test_a_deleted_output_is_made_again(tmp_path: Path) -> None:
     assert len(work.calls) == 2
 
 
+def test_work_with_an_unreadable_manifest_is_done_again(tmp_path: Path) -> None:
+    work = Work()
+    manifest = run(tmp_path, work)
+    (Path(manifest.uri) / "manifest.json").write_text('{"layout": "of an older version"}')
+    assert not run(tmp_path, work).reused
+    assert len(work.calls) == 2
+
+
 def test_a_file_deleted_from_a_folder_of_outputs_is_noticed(tmp_path: Path) -> None:
     calls = []
 
