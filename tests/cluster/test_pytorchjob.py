@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.pytorchjob.client import Cluster
 from cosyflow.launch.pytorchjob.job import train_in_cluster
+from cosyflow.launch.pytorchjob.manifest import JOB_LABEL
 from cosyflow.launch.pytorchjob.names import base_name
 from cosyflow.launch.pytorchjob.settings import JobSettings
 from cosyflow.launch.pytorchjob.state import running
@@ -26,6 +27,7 @@ from cosyflow.launch.train_stage import launch
 from cosyflow.training.arguments import Arguments
 from tests.local.token_corpus import RECIPE, make_token_corpus
 
+NAMESPACE = "kubeflow"
 NODES = 2
 UPDATES = 40
 LONG = 300
@@ -37,14 +39,14 @@ SMALL_MODEL = (
 
 
 @pytest.fixture
-def arguments(store: str, tmp_path: Path) -> Arguments:
-    """A training whose data and model lie in the store."""
+def arguments(store: str, tmp_path: Path) -> Iterator[Arguments]:
+    """A training whose data and model lie in the store; its jobs are removed afterwards."""
     corpus = make_token_corpus(tmp_path / "corpus")
     for data_list in (corpus.train_list, corpus.dev_list):
         text = Path(data_list).read_text()
         Path(data_list).write_text(text.replace(str(tmp_path), store))
     storage.upload_tree(tmp_path / "corpus", storage.join(store, "corpus"))
-    return Arguments(
+    training = Arguments(
         config=str(RECIPE),
         train_data=storage.join(store, "corpus", "train", "data.list"),
         cv_data=storage.join(store, "corpus", "dev", "data.list"),
@@ -53,6 +55,10 @@ def arguments(store: str, tmp_path: Path) -> Arguments:
         max_steps=UPDATES,
         overrides=SMALL_MODEL,
     )
+    yield training
+    cluster = Cluster(NAMESPACE)
+    for job in cluster.jobs(f"{JOB_LABEL}={job_name(training)}"):
+        cluster.delete(job["metadata"]["name"], job["metadata"]["uid"])
 
 
 @pytest.fixture
@@ -104,13 +110,11 @@ def test_a_gang_trains_to_its_end(arguments: Arguments, settings_file: str) -> N
 
 @pytest.mark.slow
 def test_a_deleted_worker_is_a_new_start_from_the_last_checkpoint(
-    arguments: Arguments, settings_file: str, kubernetes_core: Any, pod_settings: dict[str, Any]
+    arguments: Arguments, settings_file: str, kubernetes_core: Any
 ) -> None:
     def delete_worker() -> None:
         wait_for("the first checkpoint", lambda: has_checkpoint(arguments), 240)
-        kubernetes_core.delete_namespaced_pod(
-            f"{job_name(arguments)}-worker-0", pod_settings["namespace"], grace_period_seconds=0
-        )
+        kubernetes_core.delete_namespaced_pod(f"{job_name(arguments)}-worker-0", NAMESPACE, grace_period_seconds=0)
 
     many = replace(arguments, max_steps=LONG)
     saboteur = in_the_background(delete_worker)
@@ -147,13 +151,11 @@ def test_the_next_launcher_goes_on_with_the_job_of_a_killed_one(arguments: Argum
 
 
 @pytest.mark.slow
-def test_a_job_that_nobody_follows_ends_within_two_minutes(
-    arguments: Arguments, settings_file: str, pod_settings: dict[str, Any]
-) -> None:
+def test_a_job_that_nobody_follows_ends_within_two_minutes(arguments: Arguments, settings_file: str) -> None:
     endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, "train_conf.max_epoch=100000"))
     killed_launcher(endless, settings_file)
     start = time.monotonic()
-    cluster = Cluster(pod_settings["namespace"])
+    cluster = Cluster(NAMESPACE)
     job = job_name(arguments)
     wait_for("the end of all pods", lambda: not running(cluster.pods(job)), 120)
     print(f"left alone, the pods ended after {time.monotonic() - start:.0f} s")
@@ -181,7 +183,7 @@ def test_what_cannot_start_fails_within_a_minute(
     with pytest.raises(CosyFlowError, match=message):
         train_in_cluster(arguments, settings, NODES, 0, tmp_path / "train.log")
     assert time.monotonic() - start < 60
-    assert Cluster(settings.namespace).get(job_name(arguments)) is None
+    assert Cluster(NAMESPACE).get(job_name(arguments)) is None
 
 
 @pytest.mark.slow
@@ -195,7 +197,7 @@ def test_a_job_of_another_run_is_refused(arguments: Arguments, pod_settings: dic
             train_in_cluster(arguments, waiting, 1, 0, log)
 
     other = in_the_background(other_run)
-    wait_for("the other run's job", lambda: Cluster(waiting.namespace).get(job_name(arguments)) is not None)
+    wait_for("the other run's job", lambda: Cluster(NAMESPACE).get(job_name(arguments)) is not None)
     with pytest.raises(CosyFlowError, match=refused):
         train_in_cluster(replace(arguments, max_steps=UPDATES + 1), waiting, 1, 0, log)
     other.join(60)
