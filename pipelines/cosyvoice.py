@@ -25,6 +25,7 @@ def cosyvoice(
     num_processes: int = 10,
     num_utts_per_parquet: int = 1000,
     f0: str = "auto",
+    reject_dir: str = "",
     model: str = "llm",
     train_engine: str = "torch_ddp",
     launcher: str = "auto",
@@ -37,6 +38,8 @@ def cosyvoice(
     use_amp: bool = True,
     checkpoint: str = "auto",
     qwen_pretrain_path: str = "auto",
+    dpo: bool = False,
+    ref_model: str = "",
     deepspeed_config: str = "conf/ds_stage2.json",
     deepspeed_save_states: str = "model+optimizer",
     average_num: int = 5,
@@ -65,6 +68,8 @@ def cosyvoice(
         num_processes: Processes of the extraction and parquet stages.
         num_utts_per_parquet: Utterances of one parquet shard.
         f0: How f0 is measured: harvest, fast or none. auto: fast where hifigan is trained, else none.
+        reject_dir: Folder or s3:// prefix with SUBSET/utt2speech_token.pt: tokens of worse speech for the same texts,
+            which dpo teaches to avoid. Empty: none. A subset without such a file has no rejected speech.
         model: What to train: llm, flow or hifigan.
         train_engine: torch_ddp or deepspeed.
         launcher: Where to train: local, in the task itself; pytorchjob, in a job of the cluster; auto: in a pod a job.
@@ -77,6 +82,8 @@ def cosyvoice(
         use_amp: Compute in bfloat16 on a GPU.
         checkpoint: Weights to start from. auto: the pretrained directory's where there are any; empty: none.
         qwen_pretrain_path: Qwen2 folder that the LLM starts from. auto: the pretrained directory's CosyVoice-BlankEN.
+        dpo: Train the LLM on preferences, of chosen over rejected speech; the shards need rejected speech (reject_dir).
+        ref_model: Weights of the reference of dpo. Empty: those that the training starts from.
         deepspeed_config: Settings of the deepspeed engine.
         deepspeed_save_states: What deepspeed saves: model_only or model+optimizer.
         average_num: Checkpoints that are averaged.
@@ -111,6 +118,7 @@ def cosyvoice(
                 num_utts_per_parquet=num_utts_per_parquet,
                 model=model,
                 f0=f0,
+                reject_dir=reject_dir,
                 **settings,
                 **many,
             )
@@ -132,6 +140,8 @@ def cosyvoice(
             use_amp=use_amp,
             checkpoint=checkpoint,
             qwen_pretrain_path=qwen_pretrain_path,
+            dpo=dpo,
+            ref_model=ref_model,
             deepspeed_config=deepspeed_config,
             deepspeed_save_states=deepspeed_save_states,
             average_num=average_num,

@@ -41,7 +41,11 @@ def read_parameters(args: argparse.Namespace) -> dict[str, Any]:
 
 def with_absolute_paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with local places written from the root, as manifests, lists and the registry keep them."""
-    places = {name: parameters[name] for name in ("data_root", "data_url", "pretrained_dir") if parameters[name]}
+    places = {
+        name: parameters[name]
+        for name in ("data_root", "data_url", "pretrained_dir", "ref_model", "reject_dir")
+        if parameters[name]
+    }
     return {**parameters, **{name: _absolute(place) for name, place in places.items()}}
 
 

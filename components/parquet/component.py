@@ -19,6 +19,7 @@ def parquet(
     max_reject_share: float,
     model: str,
     f0: str,
+    reject_dir: str,
     start_stage: int,
     stop_stage: int,
     manifest: dsl.Output[dsl.Dataset],
@@ -41,6 +42,7 @@ def parquet(
         max_reject_share,
         model,
         f0,
+        reject_dir,
         doing,
     )
     outputs.publish(made, manifest, metrics)

@@ -25,6 +25,7 @@ def call(data_root: Path, finish: Finish, outputs: dict[str, dsl.Artifact]) -> N
         max_reject_share=0.1,
         model="llm",
         f0="none",
+        reject_dir="",
         **OUTSIDE,
         **outputs,
     )

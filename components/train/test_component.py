@@ -26,6 +26,8 @@ OPTIONS = {
     "use_amp": False,
     "checkpoint": "auto",
     "qwen_pretrain_path": "auto",
+    "dpo": False,
+    "ref_model": "",
     "deepspeed_config": "",
     "deepspeed_save_states": "model+optimizer",
     "mlflow_uri": "",

@@ -60,7 +60,7 @@ def filter_utterances(
         f"audio below {LOWEST_SAMPLE_RATE} Hz": too_low_rate,
     }
     if rejected and (index.rejected_len < 0).all():
-        raise CosyFlowError(f"{index.shards[0]}: has no column reject_speech_token; make it again with --dpo")
+        raise CosyFlowError(f"{index.shards[0]}: has no column reject_speech_token; make it again with rejected speech")
     if rejected:
         breaches["no rejected speech tokens"] = index.rejected_len <= 0
     kept = np.ones(len(index), bool)

@@ -34,6 +34,8 @@ class TrainOptions:
     use_amp: bool
     checkpoint: str
     qwen_pretrain_path: str
+    dpo: bool
+    ref_model: str
     deepspeed_config: str
     deepspeed_save_states: str
     mlflow_uri: str
@@ -84,6 +86,8 @@ def run(
             use_amp=options.use_amp,
             checkpoint=checkpoint,
             qwen_pretrain_path=qwen,
+            dpo=options.dpo,
+            ref_model=options.ref_model,
             tokenizer_path=tokenizer,
             deepspeed_config=options.deepspeed_config,
             deepspeed_save_states=options.deepspeed_save_states,
@@ -95,6 +99,7 @@ def run(
     start = {
         "checkpoint": _identity(checkpoint),
         "qwen": _identity(qwen),
+        "reference": _identity(options.ref_model),
         "tokenizer": _identity(storage.join(tokenizer, text_tokenizer)) if tokenizer else [],
     }
     return run_selected(
@@ -142,5 +147,6 @@ def _options_settings(options: TrainOptions) -> dict[str, object]:
         "train_engine": options.train_engine,
         "ranks": options.num_nodes * options.gpus_per_node,
         "use_amp": options.use_amp,
+        "dpo": options.dpo,
         "deepspeed_config": Path(options.deepspeed_config).name if options.train_engine == "deepspeed" else "",
     }

@@ -19,7 +19,7 @@ RECIPE = Path(__file__).resolve().parents[3] / "conf" / "cosyvoice2.tiny.yaml"
         (["--checkpoint", "absent.pt"], "--checkpoint absent.pt: no such file or folder"),
         (["--qwen-pretrain-path", "absent"], "--qwen_pretrain_path absent: no such file or folder"),
         (["--train-engine", "deepspeed"], "--train_engine deepspeed: it is not there yet, only torch_ddp is"),
-        (["--dpo"], "--dpo: training on preferences is not there yet"),
+        (["--dpo"], "--dpo: needs a reference, name it as --ref_model or start from a --checkpoint"),
         (["--launcher", "pytorchjob", "--job", "absent.yaml"], "absent.yaml does not exist"),
         (["--num_nodes", "2"], "--num_nodes 2: several machines need --launcher pytorchjob; here it is 1"),
         (["--gpus_per_node", "-1"], "--gpus_per_node -1: at least one process is needed"),

@@ -9,6 +9,7 @@ import pytest
 from cosyflow.errors import CosyFlowError
 from cosyflow.stage import StageResult
 from cosyflow.stages import NUMBERS, Activity, activity, position
+from cosyflow.stages.parquet import _rejected_tokens
 from cosyflow.stages.recipe import load_recipe, recipe_name, recipe_path, resolve_subsets
 from cosyflow.stages.report import describe_counts
 from cosyflow.stages.selected import is_skipped, run_selected
@@ -88,6 +89,7 @@ def options(**changed: object) -> TrainOptions:
         "model": "llm", "train_engine": "torch_ddp", "launcher": "auto", "job": "", "num_nodes": 1,
         "gpus_per_node": 1, "num_workers": 0,
         "prefetch": 2, "pin_memory": False, "use_amp": False, "checkpoint": "auto", "qwen_pretrain_path": "auto",
+        "dpo": False, "ref_model": "",
         "deepspeed_config": "a/ds.json", "deepspeed_save_states": "model_only", "mlflow_uri": "", "experiment": "x",
     }  # fmt: skip
     return TrainOptions(**{**values, **changed})  # type: ignore[arg-type]
@@ -98,7 +100,7 @@ def test_how_data_is_read_and_where_metrics_go_does_not_make_another_model(name:
     assert _options_settings(options()) == _options_settings(options(**{name: 9}))
 
 
-@pytest.mark.parametrize("name", ["model", "train_engine", "num_nodes", "use_amp"])
+@pytest.mark.parametrize("name", ["model", "train_engine", "num_nodes", "use_amp", "dpo"])
 def test_what_changes_a_model_is_in_its_key(name: str) -> None:
     assert _options_settings(options()) != _options_settings(options(**{name: 9}))
 
@@ -109,6 +111,15 @@ def test_auto_starts_from_what_the_pretrained_directory_has(tmp_path: Path) -> N
     assert _start("auto", str(tmp_path), "flow.pt") == ""
     assert _start("", str(tmp_path), "llm.pt") == ""
     assert _start("mine.pt", str(tmp_path), "llm.pt") == "mine.pt"
+
+
+def test_rejected_speech_is_found_by_subset(tmp_path: Path) -> None:
+    tokens = tmp_path / "train-clean-100" / "utt2speech_token.pt"
+    tokens.parent.mkdir()
+    tokens.touch()
+    assert _rejected_tokens(str(tmp_path), "train-clean-100") == str(tokens)
+    assert _rejected_tokens(str(tmp_path), "test-clean") == ""
+    assert _rejected_tokens("", "train-clean-100") == ""
 
 
 def test_counts_are_told_in_words(tmp_path: Path) -> None:

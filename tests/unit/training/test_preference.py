@@ -198,5 +198,5 @@ def test_utterances_without_rejected_speech_are_left_out_and_named(all_utterance
 def test_data_without_rejected_speech_is_refused(tmp_path: Path) -> None:
     corpus = make_token_corpus(tmp_path, num_train=4, num_dev=2)
     index = build_index(corpus.train_list, build_tokenizer("cosyvoice2", corpus.qwen2))
-    with pytest.raises(CosyFlowError, match=r"parquet_000000000.tar: has no column reject_speech_token"):
+    with pytest.raises(CosyFlowError, match=r"parquet_000000000.tar: has no column reject_speech_token; make it again with rejected"):
         filter_utterances(index, FilterConf(), SAMPLE_RATE, rejected=True)
