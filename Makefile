@@ -22,8 +22,11 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
 		$(if $(RECIPE),--recipe "$(RECIPE)")
 
+# Two workers with one thread each: the models of the tests are too small to gain from more.
+PYTEST = OMP_NUM_THREADS=1 $(1) -m pytest --numprocesses 2 --dist loadfile
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(TESTS)
+	$(call PYTEST,$(BIN)/python) $(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -36,7 +39,7 @@ imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test-312: $(INSTALLED_312)
-	$(VENV_312)/bin/python -m pytest tests/unit components
+	$(call PYTEST,$(VENV_312)/bin/python) -m "not slow" tests/unit components
 
 compile: $(INSTALLED)
 	$(BIN)/python -m pipelines compile --output build/pipelines $(if $(IMAGES),--images "$(IMAGES)")
@@ -72,16 +75,23 @@ find_uv = uv=$$(command -v uv); \
 		fi; \
 	fi
 
+# WORLD's f0 estimation is built from source, so it comes only where there is a C++ compiler and Python's headers.
+find_extras = extras="--extra demo"; \
+	if command -v c++ >/dev/null && [ -n "$$interpreter" ] && "$$interpreter" -c 'import os, sys, sysconfig; \
+		sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; then \
+		extras="$$extras --extra harvest"; \
+	fi
+
 $(INSTALLED): pyproject.toml uv.lock
 	@interpreter=; $(call find_python,$(BIN)/python python3 python3.12 python3.11,((3, 11), (3, 12))); \
-	$(find_uv); \
+	$(find_uv); $(find_extras); \
 	echo "Installs from uv.lock into $(VENV)"; \
-	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet --extra demo --python "$${interpreter:-3.12}" && \
+	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet $$extras --python "$${interpreter:-3.12}" && \
 	touch $@
 
 $(INSTALLED_312): pyproject.toml uv.lock
 	@interpreter=; $(call find_python,$(VENV_312)/bin/python python3.12 python3,((3, 12),)); \
-	$(find_uv); \
+	$(find_uv); $(find_extras); \
 	echo "Installs from uv.lock into $(VENV_312)"; \
-	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet --extra demo --python "$${interpreter:-3.12}" && \
+	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet $$extras --python "$${interpreter:-3.12}" && \
 	touch $@
