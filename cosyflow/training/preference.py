@@ -8,6 +8,8 @@ from typing import cast
 import torch
 
 from cosyflow.config.llm import DPOConfig
+from cosyflow.models.layers.dropout import Dropout
+from cosyflow.models.layers.relative_attention import RelativeAttention
 from cosyflow.models.llm.batch import PackedBatch
 from cosyflow.models.llm.dpo import dpo_loss
 from cosyflow.training.language_model import TrainableLM
@@ -23,8 +25,11 @@ class PreferenceLearning(Objective):
     a sequence is), `reward_acc` (the share of the pairs whose chosen sequence has the larger reward) and `margin` (how
     much larger it is), and, as the mean over the targets of the chosen sequences, `sft_loss`.
 
+    Dropout is off. The reference has none: a policy with it would differ from an equal reference before it has learnt
+    anything, and most where the reference is surest, in the chosen speech that it was trained on.
+
     Args:
-        model: what `build_language_model` makes.
+        model: what `build_language_model` makes. Its dropout is switched off for good.
         config: settings of the loss.
     """
 
@@ -32,7 +37,7 @@ class PreferenceLearning(Objective):
 
     def __init__(self, model: torch.nn.Module, config: DPOConfig) -> None:
         super().__init__()
-        self.model = model
+        self.model = _without_dropout(model)
         self.config = config
 
     def compute(self, batch: Batch) -> Outcome:
@@ -65,3 +70,12 @@ class PreferenceLearning(Objective):
     def flops(self, batch: Batch) -> float:
         packed = cast(PackedBatch, batch)
         return cast(TrainableLM, self.model).training_flops(packed.lengths, packed.num_targets)
+
+
+def _without_dropout(model: torch.nn.Module) -> torch.nn.Module:
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.rate = 0.0
+        elif isinstance(module, RelativeAttention):
+            module.dropout_rate = 0.0
+    return model

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cosyflow.config.data import FilterConf
 from cosyflow.config.llm import CosyVoice2LMConfig, DPOConfig, Qwen2Config
+from cosyflow.config.load import load_config
 from cosyflow.config.training import OptimConf, TrainConf
+from cosyflow.config.transformer import CosyVoice1LMConfig
 from cosyflow.dataset.filter import filter_utterances
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.llm.batch import PackedBatch
+from cosyflow.models.llm.batch import Example, PackedBatch
+from cosyflow.models.llm.layout import build_batch
 from cosyflow.text.tokenizer import build_tokenizer
 from cosyflow.training.language_data import LanguageModelData
 from cosyflow.training.language_model import LanguageModelling, build_language_model
@@ -28,7 +32,7 @@ from cosyflow.training.preference_data import PreferenceData
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.reference import Reference
 from cosyflow.training.telemetry import Telemetry
-from tests.local.token_corpus import SAMPLE_RATE, make_token_corpus
+from tests.local.token_corpus import REPOSITORY, SAMPLE_RATE, make_token_corpus
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 CONFIG = CosyVoice2LMConfig(
@@ -168,6 +172,31 @@ def test_a_policy_equal_to_its_reference_prefers_nothing(pairs: Indexes, trained
     assert start["loss"] == pytest.approx(start["dpo_loss"] + start["sft_loss"])
 
 
+def test_dropout_does_not_look_like_a_preference() -> None:
+    config = load_config(REPOSITORY / "conf" / "cosyvoice.tiny.yaml").llm
+    assert isinstance(config, CosyVoice1LMConfig)
+    assert config.llm.dropout_rate > 0
+    draw = np.random.default_rng(0)
+    examples = [
+        Example(
+            f"utterance {number}",
+            draw.integers(0, 3000, 5),
+            draw.integers(0, 4000, 30),
+            embedding=draw.normal(size=192).astype(np.float32),
+            rejected=draw.integers(0, 4000, 30),
+        )
+        for number in range(3)
+    ]
+    batch = build_batch(examples, np.zeros(3, bool), config)
+    torch.manual_seed(0)
+    model = build_language_model(config)
+    with torch.no_grad():
+        equal = model.eval()(batch, sequence_logprob=True).per_sequence_logprob
+        told = PreferenceLearning(model, DPOConfig()).train().compute(replace(batch, reference=equal))
+    assert told.sums["chosen_reward"].item() == pytest.approx(0.0, abs=1e-4)
+    assert told.sums["rejected_reward"].item() == pytest.approx(0.0, abs=1e-4)
+
+
 def test_200_updates_teach_unseen_pairs(pairs: Indexes, trained: Trained, tmp_path: Path) -> None:
     data = preference_data(pairs, trained, tmp_path)
     objective = PreferenceLearning(trained.build(), DPOConfig(beta=0.1))
@@ -198,5 +227,7 @@ def test_utterances_without_rejected_speech_are_left_out_and_named(all_utterance
 def test_data_without_rejected_speech_is_refused(tmp_path: Path) -> None:
     corpus = make_token_corpus(tmp_path, num_train=4, num_dev=2)
     index = build_index(corpus.train_list, build_tokenizer("cosyvoice2", corpus.qwen2))
-    with pytest.raises(CosyFlowError, match=r"parquet_000000000.tar: has no column reject_speech_token; make it again with rejected"):
+    with pytest.raises(
+        CosyFlowError, match=r"parquet_000000000.tar: has no column reject_speech_token; make it again with rejected"
+    ):
         filter_utterances(index, FilterConf(), SAMPLE_RATE, rejected=True)
