@@ -136,7 +136,7 @@ def _measure(
                 # [2P] -> [P, 2]
                 values[rows, layout] = output.per_sequence_logprob.unflatten(0, (2, -1)).T.cpu().numpy()
     # every pair is of one rank and 0 at the others
-    total = np.stack(ranks.gather(values)).sum(axis=0)
+    total: np.ndarray = np.stack(ranks.gather(values)).sum(axis=0)
     wrong = np.flatnonzero(~np.isfinite(total).all(axis=(1, 2)))
     if len(wrong):
         raise CosyFlowError(
