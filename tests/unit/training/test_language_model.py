@@ -21,9 +21,9 @@ from cosyflow.models.llm.batch import PackedBatch
 from cosyflow.text.tokenizer import build_tokenizer
 from cosyflow.training.arguments import Arguments, add_arguments
 from cosyflow.training.language_data import LanguageModelData
-from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import cross_validate
+from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.update import Updater
 from tests.local.token_corpus import SAMPLE_RATE, make_token_corpus
