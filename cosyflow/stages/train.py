@@ -16,6 +16,8 @@ from cosyflow.stages.recipe import load_recipe, recipe_name, recipe_path
 from cosyflow.stages.selected import run_selected
 
 AUTO = "auto"
+RELEASED = {"hifigan": "hift.pt"}
+"""Names of released weights that are not the model's own: of the vocoder there is only the generator."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def run(
     `task_config` is what the task was given for the pods of a training job, as the fields of KFP's `dsl.TaskConfig`.
     """
     settings = load_recipe(recipe, overrides)
-    checkpoint = _start(options.checkpoint, pretrained_dir, f"{options.model}.pt")
+    checkpoint = _start(options.checkpoint, pretrained_dir, RELEASED.get(options.model, f"{options.model}.pt"))
     text_tokenizer = TEXT_TOKENIZERS[settings.version]
     has_qwen2 = options.model == "llm" and text_tokenizer == QWEN2_FOLDER
     qwen = _start(options.qwen_pretrain_path, pretrained_dir, QWEN2_FOLDER) if has_qwen2 else ""
@@ -110,7 +112,7 @@ def run(
         settings={**_recipe_settings(settings), **_options_settings(options), **start},
         activity=activity,
         work=work,
-        code=["cosyflow.models", "cosyflow.training"],
+        code=["cosyflow.models", "cosyflow.training", "cosyflow.dataset", "cosyflow.audio"],
     )
 
 
