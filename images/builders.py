@@ -58,8 +58,9 @@ class Buildah(Builder):
 
     def build(self, context: Path, dockerfile: Path, reference: str, arguments: Mapping[str, str]) -> None:
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        layers = ["--layers", "--format", "docker"]
-        self._run("bud", *layers, *given, "--file", str(dockerfile), "--tag", reference, str(context))
+        # Without a cache of steps: what is built has a tag of its content, and a kept step is a second copy of gigabytes.
+        options = ["--layers=false", "--format", "docker"]
+        self._run("bud", *options, *given, "--file", str(dockerfile), "--tag", reference, str(context))
 
     def save(self, reference: str, archive: Path) -> None:
         self._run("push", "--quiet", reference, f"docker-archive:{archive}:{reference}")
