@@ -5,7 +5,8 @@ whole, under its name, or not at all. The store's endpoint and credentials come 
 COSYFLOW_S3_ENDPOINT, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, then AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
 AWS_REGION.
 
-Every function raises CosyFlowError, naming the URI, for what is missing, forbidden or unreachable.
+Every function raises CosyFlowError, naming the URI, for what is missing, forbidden or unreachable. A store that does
+not answer is waited for, two minutes at most; not so in the body of `with impatient():`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from typing import Any, BinaryIO
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.storage.local import LocalFiles
-from cosyflow.storage.s3 import S3Objects
+from cosyflow.storage.s3 import S3Objects, impatient
 
 __all__ = [
-    "FileInfo", "digest", "download_tree", "exists", "is_remote", "join", "list_files", "local_copy", "make_directory",
-    "modified", "name", "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text", "remove", "size",
-    "upload_tree", "write_bytes", "write_json", "write_text",
+    "FileInfo", "digest", "download_tree", "exists", "impatient", "is_remote", "join", "list_files", "local_copy",
+    "make_directory", "modified", "name", "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text",
+    "remove", "size", "upload_tree", "write_bytes", "write_json", "write_text",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20

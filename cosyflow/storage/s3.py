@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import random
 import shutil
@@ -10,8 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -27,12 +30,32 @@ REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 4.0
+OUTAGE_SECONDS = 120.0
+"""How long a store that does not answer is waited for: longer than it takes to start again on another node."""
 READ_BUFFER_BYTES = 1 << 20
 SPOOL_MEMORY_BYTES = 8 << 20
 LASTING_CONDITIONS = (  # a further attempt would end the same way
     "ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE", "NO_SUCH_BUCKET",
     "NO_SUCH_KEY", "RESOURCE_NOT_FOUND", "INVALID_CLIENT_TOKEN",
 )  # fmt: skip
+OUTAGE_CONDITIONS = (  # the store is away, or not ready yet
+    "NETWORK_CONNECTION", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "INTERNAL_FAILURE", "HTTP status 500", "HTTP status 502",
+    "HTTP status 503", "HTTP status 504",
+)  # fmt: skip
+NO_SUCH_HOST = "curlCode: 6,"  # more often a misspelt address than an outage
+
+_outage_seconds: ContextVar[float | None] = ContextVar("outage_seconds", default=None)
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Within the `with` body a store that does not answer is an error after a few attempts, in seconds."""
+    token = _outage_seconds.set(0.0)
+    try:
+        yield
+    finally:
+        _outage_seconds.reset(token)
 
 
 @dataclass(frozen=True)
@@ -181,17 +204,27 @@ def _upload(files: S3FileSystem, path: str, body: BinaryIO) -> None:
 
 
 def _retried(path: str, action: Callable[[], T]) -> T:
-    for attempt in range(ATTEMPTS):
+    """The action's result, tried ATTEMPTS times, and during an outage for OUTAGE_SECONDS."""
+    patience = _outage_seconds.get()
+    deadline = time.monotonic() + (OUTAGE_SECONDS if patience is None else patience)
+    for attempt in count(1):
         try:
             return action()
         except FileNotFoundError as error:
             raise CosyFlowError(f"s3://{path} does not exist") from error
         except OSError as error:
             message = _without_credentials(str(error))
-            if attempt == ATTEMPTS - 1 or any(condition in message for condition in LASTING_CONDITIONS):
+            may_pass = attempt < ATTEMPTS or (_is_outage(message) and time.monotonic() < deadline)
+            if not may_pass or any(condition in message for condition in LASTING_CONDITIONS):
                 raise CosyFlowError(f"s3://{path}: {message}") from None
-        time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
-    raise AssertionError("the last attempt returns or raises")
+        if attempt == ATTEMPTS:
+            logging.getLogger(__name__).warning("s3://%s: %s; waits for the store", path, message)
+        time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.5))
+    raise AssertionError("the loop ends by a result or an error")
+
+
+def _is_outage(message: str) -> bool:
+    return NO_SUCH_HOST not in message and any(condition in message for condition in OUTAGE_CONDITIONS)
 
 
 def _without_credentials(message: str) -> str:

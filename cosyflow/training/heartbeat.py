@@ -43,9 +43,10 @@ def observe(silence: Silence, heartbeat: str) -> float:
     """Looks at the store once: the seconds of silence, 0 when it cannot be read or written."""
     probe = heartbeat + PROBE_SUFFIX
     try:
-        storage.write_bytes(probe, b"")
-        now = storage.modified(probe)
-        beat = storage.modified(heartbeat) if storage.exists(heartbeat) else None
+        with storage.impatient():  # waiting out an outage would look like silence of the launcher
+            storage.write_bytes(probe, b"")
+            now = storage.modified(probe)
+            beat = storage.modified(heartbeat) if storage.exists(heartbeat) else None
     except CosyFlowError:
         silence.reset()
         return 0.0

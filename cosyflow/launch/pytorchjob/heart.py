@@ -27,7 +27,8 @@ def beating(heartbeat: str, tell: Callable[[str], None], interval_seconds: float
     ended = threading.Event()
 
     def beat(number: int) -> None:
-        storage.write_bytes(heartbeat, json.dumps({"beat": number, "launcher": socket.gethostname()}).encode())
+        with storage.impatient():  # the next beat is a better attempt than a late one
+            storage.write_bytes(heartbeat, json.dumps({"beat": number, "launcher": socket.gethostname()}).encode())
 
     def renew() -> None:
         number, reachable = 0, True

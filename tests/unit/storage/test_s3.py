@@ -61,11 +61,36 @@ def test_transient_failures_are_tried_again(s3_folder: str, flaky: type[FlakyPro
     assert storage.read_text(uri) == "text"
 
 
+def test_an_outage_is_waited_out(
+    s3_folder: str, flaky: type[FlakyProxy], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", 0.01)
+    uri = storage.join(s3_folder, "file")
+    flaky.failures = 16  # more than all attempts of ours and of the client below
+    with storage.impatient(), pytest.raises(CosyFlowError, match="NETWORK_CONNECTION"):
+        storage.write_text(uri, "text")
+    flaky.connections = 0
+    storage.write_text(uri, "text")
+    assert storage.read_text(uri) == "text"
+    assert "waits for the store" in caplog.text
+
+
+def test_a_misspelt_address_is_not_waited_for(
+    s3_folder: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", "http://no-such-host.invalid:9000")
+    monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", 0.01)
+    with pytest.raises(CosyFlowError, match="resolve host"):
+        storage.exists(storage.join(s3_folder, "file"))
+    assert "waits" not in caplog.text
+
+
 def test_an_outage_that_lasts_is_one_line_without_credentials(
     s3_folder: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(s3, "OUTAGE_SECONDS", 0.1)
     uri = storage.join(s3_folder, "file")
     with pytest.raises(CosyFlowError) as caught:
         storage.write_text(uri, "text")
