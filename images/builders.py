@@ -58,7 +58,7 @@ class Buildah(Builder):
 
     def build(self, context: Path, dockerfile: Path, reference: str, arguments: Mapping[str, str]) -> None:
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        # Without a cache of steps: what is built has a tag of its content, and a kept step is a second copy of gigabytes.
+        # Without a cache of steps: what is built has its tag, and a kept step is a second copy of gigabytes.
         options = ["--layers=false", "--format", "docker"]
         self._run("bud", *options, *given, "--file", str(dockerfile), "--tag", reference, str(context))
 
