@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,12 @@ from images.builders import BUILDERS, Builder, find_builder
 from images.lock import write_lock
 from images.plan import IMAGES, Build, made_by, plan_builds
 from images.requirements import export
-from images.sizes import Size, measure
+from images.sizes import Size, measure, read_sizes, write_sizes
 from images.sources import git_commit
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = CHECKOUT / "build/images/requirements"
+SIZES = CHECKOUT / "build/images/layers.json"
 PYTHON_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 LOCAL_REGISTRY = "localhost"
 BASE_LIMIT_BYTES = 250_000_000
@@ -38,7 +38,6 @@ def build_parser() -> Parser:
         "--registry", default=LOCAL_REGISTRY, help="what the names begin with, e.g. registry.example/speech"
     )
     parser.add_argument("--push", action="store_true", help="send the images to the registry; the lock gets digests")
-    parser.add_argument("--archives", type=Path, help="folder to leave a docker-archive of each image in")
     parser.add_argument("--lock", type=Path, default=CHECKOUT / "build/images/images.lock.yaml")
     return parser
 
@@ -71,7 +70,7 @@ def _build(args: argparse.Namespace) -> None:
         _make(builder, build, labels, f"build {number} of {len(builds)}: {build.reference}")
 
     finished = made_by(builds)
-    _report_sizes(builder, finished, args.archives)
+    _report_sizes(builder, finished)
     if args.push:
         finished = {image: builder.push(reference) for image, reference in finished.items()}
     write_lock(args.lock, finished)
@@ -90,21 +89,20 @@ def _make(builder: Builder, build: Build, labels: dict[str, str], title: str) ->
     print(f"{build.reference}: built in {time.monotonic() - began:.0f} s", flush=True)
 
 
-def _report_sizes(builder: Builder, finished: dict[str, str], archives: Path | None) -> None:
-    """Prints the sizes, which an archive of each image tells.
+def _report_sizes(builder: Builder, finished: dict[str, str]) -> None:
+    """Prints the sizes, of which those of layers are kept, as measuring means to compress.
 
     Raises:
         CosyFlowError: base, which every small stage waits for on a new node, is too large.
     """
-    known: dict[str, Size] = {}
+    known = read_sizes(SIZES)
     for image, reference in finished.items():
-        with tempfile.TemporaryDirectory(prefix="cosyflow-image-") as folder:
-            kept = archives or Path(folder)
-            kept.mkdir(parents=True, exist_ok=True)
-            archive = kept / f"{image}.tar"
-            archive.unlink(missing_ok=True)  # builders add to a file that is there, or refuse it
-            builder.save(reference, archive)
-            size = measure(archive, known)
+        digests = builder.layers(reference)
+        if not known.keys() >= set(digests):
+            with builder.archive(reference) as archive:
+                known |= measure(archive, digests, known)
+            write_sizes(SIZES, known)
+        size = sum((known[digest] for digest in digests), Size(0, 0))
         print(f"{reference}: {size}", flush=True)
         if image == "base" and size.compressed > BASE_LIMIT_BYTES:
             raise CosyFlowError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cosyflow.errors import CosyFlowError
 
@@ -25,9 +28,21 @@ class Builder:
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         self._run("build", *given, "--file", str(dockerfile), "--tag", reference, str(context))
 
-    def save(self, reference: str, archive: Path) -> None:
-        """Writes a docker-archive: what `docker load`, `kind load image-archive` and containerd read."""
-        self._run("save", "--output", str(archive), reference)
+    def layers(self, reference: str) -> list[str]:
+        """The digests of an image's unpacked layers, in hexadecimal."""
+        return self._digests("image", "inspect", "--format", "{{json .RootFS.Layers}}", reference)
+
+    @contextmanager
+    def archive(self, reference: str) -> Iterator[IO[bytes]]:
+        """A docker-archive as a stream, to be read to its end: what containerd imports and `docker load` reads."""
+        with subprocess.Popen([self.program, *self._save(reference)], stdout=subprocess.PIPE) as saving:
+            assert saving.stdout is not None  # noqa: S101 - it is a pipe
+            yield saving.stdout
+        if saving.returncode:
+            raise CosyFlowError(f"{self.program} cannot save {reference}; its messages stand above")
+
+    def _save(self, reference: str) -> list[str]:
+        return ["save", reference]
 
     def push(self, reference: str) -> str:
         """Sends an image to its registry. Returns it as NAME@sha256:DIGEST."""
@@ -46,6 +61,9 @@ class Builder:
     def _asks(self, *arguments: str) -> bool:
         return not subprocess.run([self.program, *arguments], check=False, capture_output=True).returncode
 
+    def _digests(self, *arguments: str) -> list[str]:
+        return [digest.removeprefix("sha256:") for digest in json.loads(self._output(*arguments))]
+
     def _output(self, *arguments: str) -> str:
         return subprocess.run([self.program, *arguments], check=True, capture_output=True, text=True).stdout
 
@@ -62,8 +80,11 @@ class Buildah(Builder):
         options = ["--layers=false", "--format", "docker"]
         self._run("bud", *options, *given, "--file", str(dockerfile), "--tag", reference, str(context))
 
-    def save(self, reference: str, archive: Path) -> None:
-        self._run("push", "--quiet", reference, f"docker-archive:{archive}:{reference}")
+    def layers(self, reference: str) -> list[str]:
+        return self._digests("inspect", "--type", "image", "--format", "{{json .OCIv1.RootFS.DiffIDs}}", reference)
+
+    def _save(self, reference: str) -> list[str]:
+        return ["push", "--quiet", reference, f"docker-archive:/dev/stdout:{reference}"]
 
     def push(self, reference: str) -> str:
         digest = Path(f"build/images/{reference.replace('/', '_')}.digest")

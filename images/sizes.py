@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import tarfile
 import zlib
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from cosyflow.errors import CosyFlowError
-
-GZIP_LEVEL = 6  # of the programs that push images
+GZIP_LEVEL = 6  # of the programs that push images, which compress pieces at the same time too
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW = 16 + zlib.MAX_WBITS
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -31,54 +35,87 @@ class Size:
         return f"{self.compressed / 1e6:.0f} MB compressed, {self.unpacked / 1e6:.0f} MB unpacked"
 
 
-def measure(archive: Path, known: dict[str, Size]) -> Size:
-    """The size of the image in a docker-archive.
+def read_sizes(path: Path) -> dict[str, Size]:
+    """The sizes that `write_sizes` left, by the layers' digests; none where there is no such file."""
+    if not path.exists():
+        return {}
+    return {digest: Size(**size) for digest, size in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def write_sizes(path: Path, sizes: Mapping[str, Size]) -> None:
+    unfinished = path.with_name(f".{path.name}.partial")
+    unfinished.write_text(json.dumps({digest: asdict(size) for digest, size in sizes.items()}), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def measure(archive: IO[bytes], digests: list[str], known: Mapping[str, Size]) -> dict[str, Size]:
+    """The sizes of an image's layers by their digests.
 
     Args:
-        known: sizes of layers by their names; those measured here are added, as images share layers.
+        archive: a docker-archive, which is read to its end.
+        digests: of the layers when unpacked, in their order.
+        known: sizes by digest; what is known is not measured again.
     """
-    with tarfile.open(archive) as tar:
-        (manifest,) = json.load(_member(tar, "manifest.json"))
-        total = Size(0, 0)
-        for layer in manifest["Layers"]:
-            if layer not in known:
-                known[layer] = measure_layer(_member(tar, layer))
-            total += known[layer]
-    return total
+    found: dict[str, Size] = {}
+    names: list[str] = []
+    with tarfile.open(fileobj=archive, mode="r|") as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is None:
+                continue
+            if member.name == "manifest.json":
+                (manifest,) = json.load(content)
+                names = manifest["Layers"]
+            elif digest := _known(member.name, known):
+                found[member.name] = known[digest]
+            elif member.name.endswith(".tar") or "/sha256/" in member.name:
+                found[member.name] = measure_layer(content)
+    while archive.read(CHUNK_BYTES):  # who writes it must not find its pipe closed
+        pass
+    return {digest: found[name] for digest, name in zip(digests, names, strict=True)}
 
 
 def measure_layer(stream: IO[bytes]) -> Size:
     """The size of a layer, whether it is compressed there or not."""
     first = stream.read(CHUNK_BYTES)
-    if first.startswith(GZIP_MAGIC):
-        return _measure_compressed(first, stream)
-    packer = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_WINDOW)
-    compressed = unpacked = 0
+    chunks = _chunks(first, stream)
+    return _measure_compressed(chunks) if first.startswith(GZIP_MAGIC) else _measure_unpacked(chunks)
+
+
+def _known(name: str, known: Mapping[str, Size]) -> str:
+    """The digest that a member of an archive is named by, if that layer is known; else ""."""
+    named = re.search(r"[0-9a-f]{64}", name)
+    return named[0] if named and named[0] in known else ""
+
+
+def _chunks(first: bytes, stream: IO[bytes]) -> Iterator[bytes]:
     chunk = first
     while chunk:
-        unpacked += len(chunk)
-        compressed += len(packer.compress(chunk))
+        yield chunk
         chunk = stream.read(CHUNK_BYTES)
-    return Size(compressed + len(packer.flush()), unpacked)
 
 
-def _measure_compressed(first: bytes, stream: IO[bytes]) -> Size:
+def _measure_unpacked(chunks: Iterable[bytes]) -> Size:
+    processors = os.cpu_count() or 1
+    compressed = unpacked = 0
+    pending: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(processors) as threads:
+        for chunk in chunks:
+            unpacked += len(chunk)
+            pending.append(threads.submit(partial(zlib.compress, level=GZIP_LEVEL, wbits=GZIP_WINDOW), chunk))
+            if len(pending) > 2 * processors:
+                compressed += len(pending.popleft().result())
+        compressed += sum(len(future.result()) for future in pending)
+    return Size(compressed, unpacked)
+
+
+def _measure_compressed(chunks: Iterable[bytes]) -> Size:
     unpacker = zlib.decompressobj(wbits=GZIP_WINDOW)
     compressed = unpacked = 0
-    chunk = first
-    while chunk:
+    for chunk in chunks:
         compressed += len(chunk)
         unpacked += len(unpacker.decompress(chunk))
         while unpacker.eof and unpacker.unused_data:  # a stream of several gzip members
             rest, unpacker = unpacker.unused_data, zlib.decompressobj(wbits=GZIP_WINDOW)
             unpacked += len(unpacker.decompress(rest))
-        chunk = stream.read(CHUNK_BYTES)
     return Size(compressed, unpacked)
-
-
-def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
-    """A file of an archive."""
-    member = tar.extractfile(name)
-    if member is None:
-        raise CosyFlowError(f"{name} of the image's archive is not a file")
-    return member
