@@ -199,7 +199,7 @@ def _connect(settings: S3Settings, process: int) -> S3FileSystem:
 
 def _upload(files: S3FileSystem, path: str, body: BinaryIO) -> None:
     body.seek(0)
-    with files.open_output_stream(path) as stream:
+    with files.open_output_stream(path, compression=None) as stream:  # by default the name's ending chooses one
         shutil.copyfileobj(body, stream, READ_BUFFER_BYTES)
 
 

@@ -22,6 +22,14 @@ def test_what_is_written_is_read_back(folder: str) -> None:
     assert storage.exists(storage.parent(uri))
 
 
+@pytest.mark.parametrize("ending", ["gz", "bz2", "zst"])
+def test_the_ending_of_a_name_changes_no_bytes(folder: str, ending: str) -> None:
+    uri = storage.join(folder, f"archive.{ending}")
+    storage.write_bytes(uri, b"packed already")
+    assert storage.size(uri) == 14
+    assert storage.read_bytes(uri) == b"packed already"
+
+
 def test_a_write_replaces_the_file(folder: str) -> None:
     uri = storage.join(folder, "file")
     storage.write_text(uri, "old and longer")
