@@ -1,13 +1,15 @@
-"""The test cluster, and its object store as this machine and as its pods reach it."""
+"""The test cluster: its object store as this machine and as its pods reach it, our objects in it, and our images."""
 
 from __future__ import annotations
 
 import os
-import sysconfig
+import subprocess
 import uuid
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,16 +20,27 @@ STORE_HERE = os.environ.get("COSYFLOW_TEST_S3_ENDPOINT", "http://127.0.0.1:30090
 STORE_IN_PODS = "http://minio-service.kubeflow:9000"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
 BUCKET = "mlpipeline"
-IMAGE = os.environ.get("COSYFLOW_TEST_PYTHON_IMAGE", "localhost/kubeflow-lab/python:3.11-kfp2.17.0")
+FIGURES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reason = _why_not()
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.cluster)
-            if reason:
-                item.add_marker(pytest.mark.skip(reason=reason))
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    reason = _why_not() if ours else ""
+    for item in ours:
+        item.add_marker(pytest.mark.cluster)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if figures := config.stash[FIGURES]:
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.line(line)
 
 
 def _why_not() -> str:
@@ -48,62 +61,126 @@ def _why_not() -> str:
 
 
 @pytest.fixture(scope="session")
-def kubernetes_core() -> Any:
-    from kubernetes import client, config
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line that stands among the figures at the end of the session."""
+    figures: list[str] = request.config.stash[FIGURES]
+    return figures.append
 
-    return client.CoreV1Api(config.new_client_from_config(os.environ["KUBECONFIG"]))
+
+@pytest.fixture(scope="session")
+def kubernetes_api() -> Any:
+    from kubernetes import config
+
+    return config.new_client_from_config(os.environ["KUBECONFIG"])
 
 
-@pytest.fixture
-def store(kubernetes_core: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty prefix of the cluster's object store, with the environment that leads there from this machine."""
-    from base64 import b64decode
-    from urllib.parse import urlsplit
+@pytest.fixture(scope="session")
+def kubernetes_core(kubernetes_api: Any) -> Any:
+    from kubernetes import client
 
+    return client.CoreV1Api(kubernetes_api)
+
+
+@pytest.fixture(scope="session")
+def deployed() -> None:
+    """The objects of k8s/overlays/testcluster: accounts, the launcher's role, addresses, the operator's settings."""
+    overlay = str(REPOSITORY / "k8s" / "overlays" / "testcluster")
+    subprocess.run(["kubectl", "apply", "--server-side", "--force-conflicts", "-k", overlay], check=True)
+
+
+@pytest.fixture(scope="session")
+def images(figure: Callable[[str], None]) -> dict[str, str]:
+    """The images of this checkout by name (base, extract, train, mlflow), which the cluster has."""
+    from tests.cluster.node_images import provide
+
+    return provide(figure)
+
+
+@pytest.fixture(scope="module")
+def store_environment(kubernetes_core: Any) -> Iterator[Any]:
+    """The environment that leads to the cluster's object store from this machine; gives a client for its buckets."""
     from minio import Minio
-
-    from cosyflow import storage
 
     secret = kubernetes_core.read_namespaced_secret(SECRET, NAMESPACE).data
     access, key = (b64decode(secret[name]).decode() for name in ("accesskey", "secretkey"))
-    for name in [name for name in os.environ if name.startswith(("AWS_", "COSYFLOW_S3"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", STORE_HERE)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key)
-    parts = urlsplit(STORE_HERE)
-    buckets = Minio(parts.netloc, access, key, secure=parts.scheme == "https")
-    if not buckets.bucket_exists(BUCKET):
-        buckets.make_bucket(BUCKET)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "COSYFLOW_S3"))]:
+            environment.delenv(name)
+        environment.setenv("AWS_ENDPOINT_URL_S3", STORE_HERE)
+        environment.setenv("AWS_ACCESS_KEY_ID", access)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", key)
+        parts = urlsplit(STORE_HERE)
+        buckets = Minio(parts.netloc, access, key, secure=parts.scheme == "https")
+        if not buckets.bucket_exists(BUCKET):
+            buckets.make_bucket(BUCKET)
+        yield buckets
+
+
+@pytest.fixture
+def store(store_environment: Any) -> Iterator[str]:
+    """An empty prefix of the cluster's object store, with the environment that leads there from this machine."""
+    yield from _prefix()
+
+
+@pytest.fixture(scope="module")
+def module_store(store_environment: Any) -> Iterator[str]:
+    """As `store`, for all tests of a module."""
+    yield from _prefix()
+
+
+def _prefix() -> Iterator[str]:
+    from cosyflow import storage
+
     prefix = f"s3://{BUCKET}/cosyflow-test/{uuid.uuid4().hex[:12]}"
     yield prefix
     storage.remove(prefix)
 
 
+@pytest.fixture(scope="module")
+def stage_jobs(kubernetes_api: Any, images: dict[str, str], deployed: None) -> Iterator[Any]:
+    """Makes Jobs that run commands of `cosyflow`; see tests.cluster.stage_jobs."""
+    from tests.cluster.stage_jobs import StageJobs
+
+    jobs = StageJobs(kubernetes_api, NAMESPACE, images, f"test-{uuid.uuid4().hex[:8]}")
+    yield jobs
+    jobs.remove()
+
+
 @pytest.fixture(scope="session")
-def pod_settings() -> dict[str, Any]:
-    """A job's settings for a Python image that sees this checkout and its packages by the node's file system."""
-    packages = sysconfig.get_paths()["purelib"]
+def pod_settings(images: dict[str, str], deployed: None) -> dict[str, Any]:
+    """Settings of a training job that is launched from this machine."""
     return {
         "namespace": NAMESPACE,
-        "image": IMAGE,
-        "command": ["python3", "-m", "torch.distributed.run"],
-        "run_as_user": 65534,
+        "image": images["train"],
+        "service_account": "cosyflow-training",
         "s3_endpoint": STORE_IN_PODS,
         "shm_size": "64Mi",
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}},
         "env": [
-            {"name": "PYTHONPATH", "value": "/checkout:/packages"},
             {"name": "OMP_NUM_THREADS", "value": "1"},
             {"name": "GLOO_SOCKET_IFNAME", "value": "eth0"},
-            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the only folder that any user may write
-        ],
-        "volumes": [
-            {"name": "packages", "hostPath": {"path": packages}},
-            {"name": "checkout", "hostPath": {"path": str(REPOSITORY)}},
-        ],
-        "volume_mounts": [
-            {"name": "packages", "mountPath": "/packages", "readOnly": True},
-            {"name": "checkout", "mountPath": "/checkout", "readOnly": True},
         ],
     }
+
+
+@pytest.fixture
+def settings_file(pod_settings: dict[str, Any], tmp_path: Path) -> str:
+    import yaml
+
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(pod_settings))
+    return str(path)
+
+
+@pytest.fixture
+def arguments(store: str, tmp_path: Path) -> Iterator[Any]:
+    """A training whose data and model lie in the store; its jobs are removed afterwards."""
+    from cosyflow.launch.pytorchjob.client import Cluster
+    from cosyflow.launch.pytorchjob.manifest import JOB_LABEL
+    from tests.cluster.small_training import job_name, make_arguments
+
+    training = make_arguments(store, tmp_path)
+    yield training
+    cluster = Cluster(NAMESPACE)
+    for job in cluster.jobs(f"{JOB_LABEL}={job_name(training)}"):
+        cluster.delete(job["metadata"]["name"], job["metadata"]["uid"])

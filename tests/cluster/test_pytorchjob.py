@@ -2,96 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.pytorchjob.client import Cluster
 from cosyflow.launch.pytorchjob.job import train_in_cluster
-from cosyflow.launch.pytorchjob.manifest import JOB_LABEL
-from cosyflow.launch.pytorchjob.names import base_name
 from cosyflow.launch.pytorchjob.settings import JobSettings
 from cosyflow.launch.pytorchjob.state import running
 from cosyflow.launch.train_stage import launch
 from cosyflow.training.arguments import Arguments
-from tests.local.token_corpus import RECIPE, make_token_corpus
+from tests.cluster.small_training import (
+    LONG,
+    NODES,
+    SMALL_MODEL,
+    UPDATES,
+    has_checkpoint,
+    in_the_background,
+    job_name,
+    timeline,
+    wait_for,
+)
 
 NAMESPACE = "kubeflow"
-NODES = 2
-UPDATES = 40
-LONG = 300
-SMALL_MODEL = (
-    "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
-    "train_conf.tokens_per_step=120", "train_conf.save_per_step=5", "train_conf.log_interval=1",
-    "train_conf.max_epoch=200",
-)  # fmt: skip
-
-
-@pytest.fixture
-def arguments(store: str, tmp_path: Path) -> Iterator[Arguments]:
-    """A training whose data and model lie in the store; its jobs are removed afterwards."""
-    corpus = make_token_corpus(tmp_path / "corpus")
-    for data_list in (corpus.train_list, corpus.dev_list):
-        text = Path(data_list).read_text()
-        Path(data_list).write_text(text.replace(str(tmp_path), store))
-    storage.upload_tree(tmp_path / "corpus", storage.join(store, "corpus"))
-    training = Arguments(
-        config=str(RECIPE),
-        train_data=storage.join(store, "corpus", "train", "data.list"),
-        cv_data=storage.join(store, "corpus", "dev", "data.list"),
-        tokenizer_path=storage.join(store, "corpus", "qwen2"),
-        model_dir=storage.join(store, "model"),
-        max_steps=UPDATES,
-        overrides=SMALL_MODEL,
-    )
-    yield training
-    cluster = Cluster(NAMESPACE)
-    for job in cluster.jobs(f"{JOB_LABEL}={job_name(training)}"):
-        cluster.delete(job["metadata"]["name"], job["metadata"]["uid"])
-
-
-@pytest.fixture
-def settings_file(pod_settings: dict[str, Any], tmp_path: Path) -> str:
-    path = tmp_path / "job.yaml"
-    path.write_text(yaml.safe_dump(pod_settings))
-    return str(path)
-
-
-def job_name(arguments: Arguments) -> str:
-    return base_name(arguments.model, arguments.model_dir)
-
-
-def timeline(arguments: Arguments) -> list[dict[str, Any]]:
-    text = storage.read_text(storage.join(arguments.model_dir, "timeline.jsonl"))
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def has_checkpoint(arguments: Arguments) -> bool:
-    return any(file.path.endswith(".state.pt") for file in storage.list_files(arguments.model_dir))
-
-
-def in_the_background(work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def wait_for(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"{what}: not within {seconds} s"
-        time.sleep(0.5)
 
 
 @pytest.mark.slow
