@@ -26,6 +26,11 @@ def build_parser() -> Parser:
     compiled.add_argument("--output", type=Path, required=True, help="folder for the YAML files")
     compiled.add_argument("--images", type=Path, help="image lock: the name of each image, from `make images`")
     compiled.add_argument("--release", action="store_true", help="refuse images without a digest")
+    compiled.add_argument(
+        "--kfp-cache",
+        action="store_true",
+        help="let the server's cache answer for stages, unchecked; needs fixed images",
+    )
 
     local = commands.add_parser("run", help="run the pipeline on this machine")
     local.add_argument(
@@ -70,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compile(args: argparse.Namespace) -> int:
     from pipelines.compiling import compile_pipelines
 
-    for path in compile_pipelines(args.output, args.images, args.release):
+    for path in compile_pipelines(args.output, args.images, args.release, args.kfp_cache):
         print(path)
     return 0
 

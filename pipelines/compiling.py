@@ -12,12 +12,17 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.base import IMAGES, image_reference
 from cosyflow.errors import CosyFlowError
+from cosyflow.stages import NUMBERS
 from pipelines.cosyvoice import cosyvoice
 
 PIPELINES: Mapping[str, BaseComponent] = {"cosyvoice": cosyvoice}
 
 
 REFERENCE = re.compile(r"[^\s@]+(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})")
+UNCACHED = re.compile(
+    rf"^( +)cachingOptions: {{}}\n(?=\1componentRef:\n\1  name: comp-({'|'.join(NUMBERS)})$)", re.MULTILINE
+)
+"""Tasks of stages, as `pipelines.stage_task.stage` makes them."""
 
 
 def read_image_lock(path: Path, release: bool = False) -> dict[str, str]:
@@ -50,12 +55,16 @@ def read_image_lock(path: Path, release: bool = False) -> dict[str, str]:
     return images
 
 
-def compile_pipelines(directory: Path, image_lock: Path | None = None, release: bool = False) -> list[Path]:
+def compile_pipelines(
+    directory: Path, image_lock: Path | None = None, release: bool = False, kfp_cache: bool = False
+) -> list[Path]:
     """Writes the IR YAML of every pipeline; equal sources and lock give equal bytes.
 
     Args:
         image_lock: see read_image_lock; without one the images have the names of components.base.image_reference.
         release: refuse images without a digest.
+        kfp_cache: let the server's cache answer for stages whose parameters and inputs it has seen, without a look at
+            the data root: what was deleted, or changed in a folder of the same name, then goes unnoticed.
     """
     if release and not image_lock:
         raise CosyFlowError("a release needs an image lock, which names each image by its digest: give --images")
@@ -69,6 +78,8 @@ def compile_pipelines(directory: Path, image_lock: Path | None = None, release: 
         text = unfinished.read_text(encoding="utf-8")
         for image, reference in images.items():
             text = text.replace(f"image: {image_reference(image)}\n", f"image: {reference}\n")
+        if kfp_cache:
+            text = UNCACHED.sub(r"\1cachingOptions:\n\1  enableCache: true\n", text)
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
         written.append(path)

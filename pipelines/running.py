@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from kfp import local
+from kfp.dsl.base_component import BaseComponent
 from kfp.local import subprocess_task_handler
 
 from cosyflow.errors import CosyFlowError
@@ -78,7 +80,16 @@ def _bytecode_cache(folder: Path) -> dict[str, str]:
 def _execute(arguments: Mapping[str, Any], pipeline_root: Path, tasks: LocalTasks, log: TextIO) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
     with _chatter_to(log), _tasks_run_by(tasks), _stopped_by_signals(tasks):
-        cosyvoice(**arguments)
+        _tried_once(cosyvoice)(**arguments)
+
+
+def _tried_once(pipeline: BaseComponent) -> BaseComponent:
+    """A copy whose tasks are not started again when they fail: here somebody waits, and the same would happen again."""
+    copied = copy.deepcopy(pipeline)
+    for component in copied.pipeline_spec.components.values():
+        for task in component.dag.tasks.values():
+            task.ClearField("retry_policy")
+    return copied
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from kfp import kubernetes
 from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 from kfp.dsl.pipeline_task import PipelineTask
@@ -13,14 +16,17 @@ STORE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name that Kubeflo
 STORE_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
 ENDPOINTS_MAP = "cosyflow"
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "MLFLOW_TRACKING_URI")
+RETRY: Mapping[str, Any] = {"num_retries": 1, "backoff_duration": "10s", "backoff_max_duration": "30d"}
+"""The longest time counts from the first attempt's start, and a training of weeks must find its launcher again."""
 
 
 def stage(name: str, task: PipelineTask) -> PipelineArtifactChannel:
     """Names a task after its stage. Returns the manifest that it makes.
 
-    KFP's cache stays off: a stage itself knows what is done already, and notices what was deleted.
+    KFP's cache stays off: a stage itself knows what is done already, and notices what was deleted. A failed task is
+    started once more, where it goes on with what the first attempt left: it may have been killed for want of memory.
     """
-    always(name, task).set_env_variable(STAGE_VARIABLE, position(name))
+    always(name, task).set_env_variable(STAGE_VARIABLE, position(name)).set_retry(**RETRY)
     return task.outputs["manifest"]
 
 

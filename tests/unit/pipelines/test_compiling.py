@@ -69,6 +69,25 @@ def test_every_stage_knows_its_place_and_is_never_cached_by_kfp(ir: dict[str, An
             assert "enableCache" not in task["cachingOptions"]
 
 
+def test_a_stage_that_fails_is_started_once_more_however_long_it_ran(ir: dict[str, Any]) -> None:
+    for task in tasks_of(ir):
+        if task["taskInfo"]["name"] in NUMBERS:
+            assert task["retryPolicy"]["maxRetryCount"] == 1
+            assert int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s")) >= 30 * 24 * 3600
+        else:
+            assert "retryPolicy" not in task
+
+
+def test_kfps_cache_can_be_let_answer_for_stages_and_nothing_else(ir: dict[str, Any], tmp_path: Path) -> None:
+    (path,) = compile_pipelines(tmp_path, TEST_LOCK, kfp_cache=True)
+    cached = next(yaml.safe_load_all(path.read_text()))
+    for task, without in zip(tasks_of(cached), tasks_of(ir), strict=True):
+        if task["taskInfo"]["name"] in NUMBERS:
+            assert task.pop("cachingOptions") == {"enableCache": True}
+            without = {name: value for name, value in without.items() if name != "cachingOptions"}
+        assert task == without
+
+
 def test_every_image_is_a_digest_of_the_lock(ir: dict[str, Any]) -> None:
     locked = set(yaml.safe_load(TEST_LOCK.read_text())["images"].values())
     used = {executor["container"]["image"] for executor in ir["deploymentSpec"]["executors"].values()}
