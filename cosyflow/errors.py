@@ -12,3 +12,7 @@ class CosyFlowError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class AudioError(CosyFlowError):
+    """Audio that cannot be used; the message names the file and says what is wrong."""

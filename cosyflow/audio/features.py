@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cosyflow.audio.caching import ordinary_tensors
 from cosyflow.audio.mel_filters import kaldi_filters, slaney_filters
-from cosyflow.audio.opener import AudioError
+from cosyflow.errors import AudioError
 
 FEATURE_SAMPLE_RATE = 16000  # of fbank and whisper_log_mel, Hz
 

@@ -13,17 +13,13 @@ import numpy as np
 import soundfile
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import AudioError, CosyFlowError
 
 if TYPE_CHECKING:
     import torch
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a program that writes RIFF into a pipe puts where the size would be
 MEMORY_NAME = "audio in memory"
-
-
-class AudioError(CosyFlowError):
-    """A file that cannot be read as audio; the message names it and says what is wrong."""
 
 
 @dataclass(frozen=True)

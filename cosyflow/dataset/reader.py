@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cosyflow.dataset.plan import WINDOW_SHARDS
-from cosyflow.dataset.shard import open_shard, read_columns, read_lists
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
 
@@ -132,6 +131,9 @@ class UtteranceReader:
             names += ["utt_embedding", "spk_embedding"]
         if self.rejected:
             names.append("reject_speech_token")
+        # needs Arrow, without which models and trainer can be imported
+        from cosyflow.dataset.shard import open_shard, read_columns
+
         with open_shard(uri) as file:
             table = read_columns(uri, file, names)
         utts = table["utt"].to_pylist()
@@ -145,6 +147,8 @@ class UtteranceReader:
         )
 
     def _tokens(self, uri: str, table: Any, column: str, utts: list[str]) -> _Sequences:
+        from cosyflow.dataset.shard import read_lists
+
         values, offsets = read_lists(uri, table, column)
         limit = np.inf if self.speech_ids is None else self.speech_ids
         wrong = np.flatnonzero((values < 0) | (values >= limit))
@@ -159,6 +163,8 @@ class UtteranceReader:
 
 def _embeddings(uri: str, table: Any, column: str, utts: list[str]) -> np.ndarray:
     """Embeddings of a shard, each divided by its Euclidean length: float32 [rows, dimension]."""
+    from cosyflow.dataset.shard import read_lists
+
     values, offsets = read_lists(uri, table, column)
     sizes = np.diff(offsets)
     odd = np.flatnonzero((sizes != sizes[:1]) | (sizes == 0))

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from cosyflow.audio.speech import load_speech
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.reader import Utterance, UtteranceReader
-from cosyflow.dataset.shard import F0_COLUMN, open_shard, read_columns, read_lists
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 WINDOW_SHARDS = 2
 CACHED_BYTES = 2**30
@@ -84,6 +84,10 @@ class SpeechReader:
         return [self._read(int(row), utterance) for row, utterance in zip(rows, self._tokens.read(rows), strict=True)]
 
     def _read(self, row: int, utterance: Utterance) -> SpeechUtterance:
+        # these need libsndfile and Arrow, without which models and trainer can be imported
+        from cosyflow.audio.speech import load_speech
+        from cosyflow.dataset.shard import F0_COLUMN
+
         index = self.index
         shard, place = int(index.shard[row]), int(index.row[row])
         columns, uri = self._audio(shard), index.shards[shard]
@@ -117,6 +121,8 @@ class SpeechReader:
         return self._cache[shard]
 
     def _load(self, uri: str) -> _ShardAudio:
+        from cosyflow.dataset.shard import F0_COLUMN, open_shard, read_columns, read_lists
+
         with open_shard(uri) as file:
             table = read_columns(uri, file, ["audio_data", *([F0_COLUMN] if self.f0 else [])])
             return _ShardAudio(table["audio_data"], read_lists(uri, table, F0_COLUMN) if self.f0 else None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from cosyflow.audio.features import FEATURE_SAMPLE_RATE, fbank, whisper_log_mel
-from cosyflow.audio.opener import AudioError, open_audio
+from cosyflow.audio.opener import open_audio
 from cosyflow.audio.resample import resample
+from cosyflow.errors import AudioError
 
 TOKENIZER_MAX_SECONDS = 30
 

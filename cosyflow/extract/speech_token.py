@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 
 from cosyflow import pretrained, storage
-from cosyflow.audio.opener import AudioError
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import AudioError, CosyFlowError
 from cosyflow.extract.inputs import tokenizer_log_mel
 from cosyflow.extract.job import Extractor, Item, UnitResult
 from cosyflow.extract.model import TOKENIZER, ModelError, ModelFile, OnnxModel, require_model

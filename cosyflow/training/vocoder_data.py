@@ -16,7 +16,6 @@ from cosyflow.config.training import GanTrainConf
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.filter import FilterResult
 from cosyflow.dataset.padding import FixedCount
-from cosyflow.dataset.shard import F0_COLUMN
 from cosyflow.dataset.speech_reader import WINDOW_SHARDS, SpeechReader, SpeechUtterance
 from cosyflow.dataset.utterances import ABSENT, UtteranceIndex
 from cosyflow.errors import CosyFlowError
@@ -99,6 +98,8 @@ def usable_windows(index: UtteranceIndex, alignment: Alignment, window: int) -> 
     if index.voiced_frames is None or (index.voiced_frames == ABSENT).any():
         place = 0 if index.voiced_frames is None else int(np.flatnonzero(index.voiced_frames == ABSENT)[0])
         shard = index.shards[index.shard[place]]
+        from cosyflow.dataset.shard import F0_COLUMN
+
         raise CosyFlowError(f"{shard}: has no column {F0_COLUMN}; make it again with the parquet stage and --f0 fast")
     breaches = {
         f"less than the {window} mel frames of a training window": alignment.index_frames(index) < window,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyflow.audio.features import MelSettings, fbank, mel_spectrogram, pad_to_multiple, whisper_log_mel
-from cosyflow.audio.opener import AudioError
 from cosyflow.audio.resample import resample
+from cosyflow.errors import AudioError
 
 COSYVOICE = MelSettings(sample_rate=22050, n_fft=1024, hop_size=256, win_size=1024, fmax=8000.0)
 COSYVOICE2 = MelSettings(sample_rate=24000, n_fft=1920, hop_size=480, win_size=1920, fmax=8000.0)

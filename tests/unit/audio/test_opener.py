@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyflow.audio.opener import AudioError, inspect_audio, open_audio
+from cosyflow.audio.opener import inspect_audio, open_audio
+from cosyflow.errors import AudioError
 
 SAMPLE_RATE = 24000
 

@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import ast
-import json
-import re
-import subprocess
-import sys
-import tomllib
-from importlib.metadata import packages_distributions
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.unit.packages import CHECKOUT, import_with, locked, with_dependencies
+
 FURTHER = {"base": ["cosyflow.cli.main", "pipelines.cosyvoice", "pipelines.submitting", "minio", "kubernetes"]}
-IMPORT_ONLY = """
-import importlib, json, sys
-
-absent, modules = json.loads(sys.argv[1])
-
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in absent:
-            raise ModuleNotFoundError(f"{name} is not in the image", name=name)
-
-
-sys.meta_path.insert(0, Absent())
-for module in modules:
-    importlib.import_module(module)
-"""
 
 
 def in_image(image: str) -> set[str]:
     """Distributions of an image, by the groups of pyproject.toml as uv.lock resolves them."""
-    lock = tomllib.loads((CHECKOUT / "uv.lock").read_text(encoding="utf-8"))
-    packages: dict[str, list[dict[str, Any]]] = {}
-    for package in lock["package"]:
-        packages.setdefault(package["name"], []).append(package)
-    (project,) = packages["cosyflow"]
-    waiting = [need["name"] for need in project["dev-dependencies"][f"image-{image}"]]
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            for package in packages[name]:
-                extras = [need for needs in package.get("optional-dependencies", {}).values() for need in needs]
-                waiting += [need["name"] for need in (*package.get("dependencies", []), *extras)]
-    return found
+    (project,) = locked()["cosyflow"]
+    return with_dependencies(need["name"] for need in project["dev-dependencies"][f"image-{image}"])
 
 
 def stage_modules(component: str) -> set[str]:
@@ -72,19 +36,7 @@ def test_stages_import_with_what_their_image_has(image: str) -> None:
     components = components_in(image)
     assert components
     modules = sorted({module for component in components for module in stage_modules(component)})
-    there = in_image(image) | {"cosyflow"}
-    absent = [
-        name
-        for name, distributions in packages_distributions().items()
-        if not {re.sub(r"[-_.]+", "-", distribution).lower() for distribution in distributions} & there
-    ]
-    assert "pytest" in absent
-    assert "mlflow" in absent
-    arguments = json.dumps([absent, modules + FURTHER.get(image, [])])
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ONLY, arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    import_with(modules + FURTHER.get(image, []), in_image(image))
 
 
 def test_the_base_image_is_without_the_large_packages() -> None:
