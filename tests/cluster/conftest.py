@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import uuid
@@ -20,6 +21,7 @@ STORE_HERE = os.environ.get("COSYFLOW_TEST_S3_ENDPOINT", "http://127.0.0.1:30090
 STORE_IN_PODS = "http://minio-service.kubeflow:9000"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
 BUCKET = "mlpipeline"
+SPEECH = REPOSITORY.parent / "shared" / "speech" / "LibriTTS-mini"
 FIGURES = pytest.StashKey[list[str]]()
 
 
@@ -134,6 +136,31 @@ def _prefix() -> Iterator[str]:
     prefix = f"s3://{BUCKET}/cosyflow-test/{uuid.uuid4().hex[:12]}"
     yield prefix
     storage.remove(prefix)
+
+
+@pytest.fixture(scope="module")
+def archives(store_environment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address, for pods, of a bucket with SUBSET.tar.gz and md5sum.txt that anybody may read, as OpenSLR has them."""
+    from cosyflow import storage
+    from cosyflow.standins.corpus import pack_corpus
+
+    if not SPEECH.is_dir():
+        pytest.skip(f"no recorded speech at {SPEECH}")
+    folder = tmp_path_factory.mktemp("archives")
+    pack_corpus(SPEECH, folder)
+    bucket = f"openslr-{uuid.uuid4().hex[:8]}"
+    reading = {
+        "Effect": "Allow",
+        "Principal": {"AWS": ["*"]},
+        "Action": ["s3:GetObject"],
+        "Resource": [f"arn:aws:s3:::{bucket}/*"],
+    }
+    store_environment.make_bucket(bucket)
+    store_environment.set_bucket_policy(bucket, json.dumps({"Version": "2012-10-17", "Statement": [reading]}))
+    storage.upload_tree(folder, f"s3://{bucket}/60")
+    yield f"{STORE_IN_PODS}/{bucket}/60"
+    storage.remove(f"s3://{bucket}/60")
+    store_environment.remove_bucket(bucket)
 
 
 @pytest.fixture(scope="module")

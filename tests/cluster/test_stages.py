@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +16,14 @@ import torch
 import yaml
 
 from cosyflow import storage
-from cosyflow.standins.corpus import pack_corpus
 from cosyflow.standins.models import make_stand_ins
+from tests.cluster.conftest import SPEECH
 from tests.cluster.stage_jobs import Finished, StageJobs, pod_spec
 
 pytestmark = pytest.mark.slow
 
 NAMESPACE = "kubeflow"
-STORE_IN_PODS = "http://minio-service:9000"
 MLFLOW_HERE = "http://127.0.0.1:30050"
-SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech" / "LibriTTS-mini"
 SUBSETS = ("train-clean-100", "dev-clean", "test-clean")
 RECIPE = "/opt/cosyflow/conf/cosyvoice2.tiny.yaml"
 NODES = 2
@@ -47,28 +44,6 @@ class Run:
 
     def at(self, *parts: str) -> str:
         return storage.join(self.store, *parts)
-
-
-@pytest.fixture(scope="module")
-def archives(store_environment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address, for pods, of a bucket with SUBSET.tar.gz and md5sum.txt that anybody may read, as OpenSLR has them."""
-    if not SPEECH.is_dir():
-        pytest.skip(f"no recorded speech at {SPEECH}")
-    folder = tmp_path_factory.mktemp("archives")
-    assert set(pack_corpus(SPEECH, folder)) == set(SUBSETS)
-    bucket = f"openslr-{uuid.uuid4().hex[:8]}"
-    reading = {
-        "Effect": "Allow",
-        "Principal": {"AWS": ["*"]},
-        "Action": ["s3:GetObject"],
-        "Resource": [f"arn:aws:s3:::{bucket}/*"],
-    }
-    store_environment.make_bucket(bucket)
-    store_environment.set_bucket_policy(bucket, json.dumps({"Version": "2012-10-17", "Statement": [reading]}))
-    storage.upload_tree(folder, f"s3://{bucket}/60")
-    yield f"{STORE_IN_PODS}/{bucket}/60"
-    storage.remove(f"s3://{bucket}/60")
-    store_environment.remove_bucket(bucket)
 
 
 @pytest.fixture(scope="module")
