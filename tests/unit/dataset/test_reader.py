@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from cosyflow.dataset import reader as reader_module
+from cosyflow.dataset import shard as shard_module
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.loader import build_loader
 from cosyflow.dataset.packing import TokenBudget
@@ -66,8 +66,8 @@ def test_speech_tokens_outside_the_vocabulary_name_file_and_utterance(index):
 
 def test_no_shard_is_read_twice_while_the_cache_holds_it(index, monkeypatch):
     opened = []
-    original = reader_module.open_shard
-    monkeypatch.setattr(reader_module, "open_shard", lambda uri: opened.append(uri) or original(uri))
+    original = shard_module.open_shard
+    monkeypatch.setattr(shard_module, "open_shard", lambda uri: opened.append(uri) or original(uri))
     reader = UtteranceReader(index, cached_shards=2)
     reader.read([0, 4, 1, 5])
     assert len(opened) == 2
@@ -77,13 +77,13 @@ def test_no_shard_is_read_twice_while_the_cache_holds_it(index, monkeypatch):
 
 def test_audio_is_never_read(index, monkeypatch):
     columns = []
-    original = reader_module.read_columns
+    original = shard_module.read_columns
 
     def spy(uri, file, names):
         columns.extend(names)
         return original(uri, file, names)
 
-    monkeypatch.setattr(reader_module, "read_columns", spy)
+    monkeypatch.setattr(shard_module, "read_columns", spy)
     UtteranceReader(index, rejected=True).read(range(12))
     assert "audio_data" not in columns
 
