@@ -20,6 +20,7 @@ from cosyflow.progress import say
 from cosyflow.training.arguments import Arguments, check_supported
 from cosyflow.training.checkpoints import CheckpointWriter, Resumption, load
 from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
+from cosyflow.training.host_memory import keep_freed_memory
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.objective import Objective, TrainingData
@@ -55,6 +56,8 @@ def run(arguments: Arguments) -> Ending:
         recipe = load_config(path, [*arguments.overrides, *seed])
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
+        if ranks.device.type == "cpu":
+            keep_freed_memory()
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
         with watching(heartbeat, on_stale=stop.ask):
             train_model = _train_language_model if arguments.model == "llm" else _train_acoustic_model

@@ -32,6 +32,7 @@ from cosyflow.config.llm import CosyVoice2LMConfig, Qwen2Config
 from cosyflow.models.llm.batch import Example
 from cosyflow.models.llm.layout import build_batch, draw_bistream, sequence_length
 from cosyflow.models.llm.speech_lm import SpeechLM
+from cosyflow.training.host_memory import keep_freed_memory
 
 SIZES = {
     "tiny": Qwen2Config(
@@ -75,9 +76,11 @@ def packs(examples: list[Example], config: CosyVoice2LMConfig, budget: int) -> l
 
 
 class Ours:
-    """Our update: bfloat16 and compiled on CUDA, fused AdamW."""
+    """Our update: bfloat16 and compiled on CUDA, fused AdamW; on a CPU freed memory is kept, as in training."""
 
     def __init__(self, model: SpeechLM, device: torch.device) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.model, self.device = model.to(device).train(), device
         self.forward = torch.compile(model, dynamic=False) if device.type == "cuda" else model
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
