@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import sys
 from collections.abc import Sequence
@@ -82,7 +81,7 @@ def _compile(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from pipelines.options import read_parameters, with_absolute_paths
-    from pipelines.running import run
+    from pipelines.running import new_run_dir, run
 
     return run(with_absolute_paths(read_parameters(args)), args.run_dir or new_run_dir(EXPERIMENTS / "runs"))
 
@@ -106,11 +105,6 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 COMMANDS = {"compile": _compile, "run": _run, "submit": _submit, "demo": _demo}
-
-
-def new_run_dir(directory: Path) -> Path:
-    """A folder that is named after the time."""
-    return directory / datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
 
 
 if __name__ == "__main__":

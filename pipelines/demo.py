@@ -59,8 +59,7 @@ def demo(work_dir: Path, corpus: Path | None = None, recipe: str = RECIPES[0], t
     """
     from cosyflow.standins.corpus import pack_corpus, serve, speak_corpus
     from cosyflow.standins.models import make_stand_ins
-    from pipelines.__main__ import new_run_dir
-    from pipelines.running import run
+    from pipelines.running import new_run_dir, run
 
     work_dir = work_dir.resolve()
     terminal.write(f"[demo] everything goes to {work_dir}\n")

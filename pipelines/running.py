@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -65,6 +66,11 @@ def run(arguments: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdo
     (run_dir / SUMMARY).write_text(summary, encoding="utf-8")
     terminal.write(summary)
     return 0
+
+
+def new_run_dir(directory: Path) -> Path:
+    """A folder that is named after the time."""
+    return directory / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
 
 
 def _bytecode_cache(folder: Path) -> dict[str, str]:
