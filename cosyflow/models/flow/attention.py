@@ -8,6 +8,7 @@ from torch import nn
 
 from cosyflow.models.flow.frames import Frames
 from cosyflow.models.layers.dropout import Dropout
+from cosyflow.models.layers.linear import Linear
 
 
 def rotate_first_channels(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
@@ -37,10 +38,10 @@ class FrameAttention(nn.Module):
         self.heads = heads
         self.head_size = head_size
         inner = heads * head_size
-        self.to_q = nn.Linear(size, inner, bias=projection_bias)
-        self.to_k = nn.Linear(size, inner, bias=projection_bias)
-        self.to_v = nn.Linear(size, inner, bias=projection_bias)
-        self.to_out = nn.Sequential(nn.Linear(inner, size), Dropout(dropout))
+        self.to_q = Linear(size, inner, bias=projection_bias)
+        self.to_k = Linear(size, inner, bias=projection_bias)
+        self.to_v = Linear(size, inner, bias=projection_bias)
+        self.to_out = nn.Sequential(Linear(inner, size), Dropout(dropout))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frames: Frames | None) -> torch.Tensor:
         """x -> the same shape; mask is bool, [B, 1, 1, T] or [B, 1, T, T]."""
@@ -91,6 +92,7 @@ class FrameAttention(nn.Module):
         mixed = []
         parts = zip(*(flat.split(frames.lengths) for flat in (query, key, value)), strict=True)
         for sequence, (q, k, v) in enumerate(parts):
-            seen = None if mask.size(2) == 1 else mask[sequence, :, : len(q), : len(q)]
+            # two dimensions: with three, torch takes a path that is three times as slow
+            seen = None if mask.size(2) == 1 else mask[sequence, 0, : len(q), : len(q)]
             mixed.append(self.mix(q[None], k[None], v[None], seen)[0])
         return torch.cat(mixed)

@@ -11,7 +11,9 @@ from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.time_embedding import time_sinusoids
 from cosyflow.models.layers.convolution import CausalConv1d
 from cosyflow.models.layers.dropout import Dropout
+from cosyflow.models.layers.linear import Linear
 from cosyflow.models.layers.masks import attention_mask
+from cosyflow.models.layers.mish import Mish
 
 TIME_SINUSOIDS = 256
 POSITION_KERNEL = 31
@@ -24,7 +26,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.time_mlp = nn.Sequential(nn.Linear(TIME_SINUSOIDS, size), nn.SiLU(), nn.Linear(size, size))
+        self.time_mlp = nn.Sequential(Linear(TIME_SINUSOIDS, size), nn.SiLU(), Linear(size, size))
 
     def forward(self, time: torch.Tensor) -> torch.Tensor:
         embedded: torch.Tensor = self.time_mlp(time_sinusoids(time, TIME_SINUSOIDS))
@@ -36,8 +38,8 @@ class PositionConvolution(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(CausalConv1d(size, size, POSITION_KERNEL, groups=POSITION_GROUPS), nn.Mish())
-        self.conv2 = nn.Sequential(CausalConv1d(size, size, POSITION_KERNEL, groups=POSITION_GROUPS), nn.Mish())
+        self.conv1 = nn.Sequential(CausalConv1d(size, size, POSITION_KERNEL, groups=POSITION_GROUPS), Mish())
+        self.conv2 = nn.Sequential(CausalConv1d(size, size, POSITION_KERNEL, groups=POSITION_GROUPS), Mish())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.conv2(self.conv1(x.transpose(1, 2)))
@@ -49,7 +51,7 @@ class InputEmbedding(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        self.proj = nn.Linear(2 * config.mel_dim + config.mu_dim + config.spk_dim, config.dim)
+        self.proj = Linear(2 * config.mel_dim + config.mu_dim + config.spk_dim, config.dim)
         self.conv_pos_embed = PositionConvolution(config.dim)
 
     def forward(self, x: torch.Tensor, cond: torch.Tensor, mu: torch.Tensor, spks: torch.Tensor) -> torch.Tensor:
@@ -81,7 +83,7 @@ class Modulation(nn.Module):
     def __init__(self, size: int, parts: int) -> None:
         super().__init__()
         self.parts = parts
-        self.linear = nn.Linear(size, parts * size)
+        self.linear = Linear(size, parts * size)
 
     def forward(self, time: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """time [B, D], after its SiLU -> `parts` times [B, 1, D]"""
@@ -95,8 +97,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         hidden = config.dim * config.ff_mult
-        widen = nn.Sequential(nn.Linear(config.dim, hidden), nn.GELU(approximate="tanh"))
-        self.ff = nn.Sequential(widen, Dropout(config.dropout), nn.Linear(hidden, config.dim))
+        widen = nn.Sequential(Linear(config.dim, hidden), nn.GELU(approximate="tanh"))
+        self.ff = nn.Sequential(widen, Dropout(config.dropout), Linear(hidden, config.dim))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.ff(x)
@@ -155,7 +157,7 @@ class FinalNorm(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(size, eps=1e-6, elementwise_affine=False)
-        self.linear = nn.Linear(size, 2 * size)
+        self.linear = Linear(size, 2 * size)
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """x [B, T, D], time [B, D] after its SiLU -> [B, T, D]"""
@@ -175,7 +177,7 @@ class DiT(nn.Module):
         self.rotary_embed = RotaryAngles(config.dim_head)
         self.transformer_blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
         self.norm_out = FinalNorm(config.dim)
-        self.proj_out = nn.Linear(config.dim, config.mel_dim)
+        self.proj_out = Linear(config.dim, config.mel_dim)
 
     def forward(
         self,

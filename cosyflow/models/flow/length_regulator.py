@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cosyflow.models.layers.mish import Mish
+
 EDGE_TOKENS = 20
 """Tokens at either end of a long utterance that are stretched by themselves; successive chunks overlap by as many."""
 
@@ -17,7 +19,7 @@ class LengthRegulator(nn.Module):
         super().__init__()
         parts: list[nn.Module] = []
         for _ in range(layers):
-            parts += [nn.Conv1d(channels, channels, 3, padding=1), nn.GroupNorm(1, channels), nn.Mish()]
+            parts += [nn.Conv1d(channels, channels, 3, padding=1), nn.GroupNorm(1, channels), Mish()]
         self.model = nn.Sequential(*parts, nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ from cosyflow.models.flow.unet import UNet
 from cosyflow.models.flow.upsample_encoder import UpsampleEncoder
 from cosyflow.models.layers.convolution import Lookahead
 from cosyflow.models.layers.encoder import Encoder
+from cosyflow.models.layers.linear import Linear
 from cosyflow.models.layers.masks import valid_mask
 
 
@@ -41,7 +42,7 @@ class Flow(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.input_embedding = nn.Embedding(config.vocab_size, token_channels)
-        self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
+        self.spk_embed_affine_layer = Linear(config.spk_embed_dim, config.output_size)
 
     @abstractmethod
     def encode_batch(self, batch: FlowBatch, streaming: bool) -> torch.Tensor:
@@ -134,7 +135,7 @@ class CosyVoice1Flow(Flow):
         super().__init__(config, config.encoder.input_size)
         self.frames_of = config.mel_frames
         self.encoder = Encoder(config.encoder)
-        self.encoder_proj = nn.Linear(config.encoder.output_size, config.output_size)
+        self.encoder_proj = Linear(config.encoder.output_size, config.output_size)
         self.decoder = FlowMatching(config.matching, UNet(config.estimator))
         self.length_regulator = LengthRegulator(config.output_size, config.regulator_layers)
 
@@ -244,7 +245,7 @@ class CosyVoice2Flow(ChunkedFlow):
         super().__init__(config, layers.input_size)
         self.lookahead = config.encoder.pre_lookahead_len
         self.encoder = UpsampleEncoder(config.encoder)
-        self.encoder_proj = nn.Linear(layers.output_size, config.output_size)
+        self.encoder_proj = Linear(layers.output_size, config.output_size)
         self.decoder = FlowMatching(config.matching, UNet(config.estimator))
 
     def encode_batch(self, batch: FlowBatch, streaming: bool) -> torch.Tensor:

@@ -16,7 +16,9 @@ from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.time_embedding import time_sinusoids
 from cosyflow.models.layers.convolution import CausalConv1d
 from cosyflow.models.layers.dropout import Dropout
+from cosyflow.models.layers.linear import Linear
 from cosyflow.models.layers.masks import attention_mask
+from cosyflow.models.layers.mish import Mish
 
 GROUPS = 8
 """Groups of the group norms."""
@@ -28,9 +30,9 @@ class TimeMLP(nn.Module):
     def __init__(self, size: int, hidden_size: int) -> None:
         super().__init__()
         self.size = size
-        self.linear_1 = nn.Linear(size, hidden_size)
+        self.linear_1 = Linear(size, hidden_size)
         self.act = nn.SiLU()
-        self.linear_2 = nn.Linear(hidden_size, hidden_size)
+        self.linear_2 = Linear(hidden_size, hidden_size)
 
     def forward(self, time: torch.Tensor) -> torch.Tensor:
         """[B] -> [B, hidden_size]"""
@@ -52,10 +54,10 @@ class ConvBlock(nn.Module):
         super().__init__()
         # the names are the positions that the official checkpoints have
         if causal:
-            parts = {"0": CausalConv1d(in_channels, out_channels, 3), "2": ChannelNorm(out_channels), "4": nn.Mish()}
+            parts = {"0": CausalConv1d(in_channels, out_channels, 3), "2": ChannelNorm(out_channels), "4": Mish()}
         else:
             convolution = nn.Conv1d(in_channels, out_channels, 3, padding=1)
-            parts = {"0": convolution, "1": nn.GroupNorm(GROUPS, out_channels), "2": nn.Mish()}
+            parts = {"0": convolution, "1": nn.GroupNorm(GROUPS, out_channels), "2": Mish()}
         self.block = nn.Sequential(OrderedDict(parts))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -69,7 +71,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, time_size: int, causal: bool) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Mish(), nn.Linear(time_size, out_channels))
+        self.mlp = nn.Sequential(Mish(), Linear(time_size, out_channels))
         self.block1 = ConvBlock(in_channels, out_channels, causal)
         self.block2 = ConvBlock(out_channels, out_channels, causal)
         self.res_conv = nn.Conv1d(in_channels, out_channels, 1)
@@ -86,7 +88,7 @@ class Projection(nn.Module):
 
     def __init__(self, size: int, hidden_size: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(size, hidden_size)
+        self.proj = Linear(size, hidden_size)
         self.act = nn.GELU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,7 +101,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, size: int, dropout: float) -> None:
         super().__init__()
-        self.net = nn.Sequential(Projection(size, 4 * size), Dropout(dropout), nn.Linear(4 * size, size))
+        self.net = nn.Sequential(Projection(size, 4 * size), Dropout(dropout), Linear(4 * size, size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.net(x)
