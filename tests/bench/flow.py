@@ -2,9 +2,10 @@
 
     python tests/bench/flow.py --upstream DIR [--device cuda] [--size mid|full] [--versions 1 2 3]
 
-DIR is a checkout of the official repository with its Matcha-TTS submodule, in an environment that can import both. Both
-sides have the same sizes and the same padded batch in train mode, each the optimizer of its trainer, and take turns,
-so that a busy machine is busy for both; the best time of each counts. Without --upstream only ours is measured.
+DIR is a checkout of the official repository with its Matcha-TTS submodule, in an environment that can import both.
+Both sides train the same sizes on the same batches, which are the official ones: utterances as long as read speech, in
+windows of 500 sorted by length, at most 2,000 mel frames with padding. Sides take turns, so that a busy machine is busy
+for all; medians count. Without --upstream only ours is measured, with torch, transformers and numpy alone.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from __future__ import annotations
 import argparse
 import io
 import platform
+import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cosyflow.config.flow import (
     CosyVoice1FlowConfig,
@@ -34,9 +40,12 @@ from cosyflow.config.flow import (
 )
 from cosyflow.config.transformer import EncoderConfig
 from cosyflow.models.flow.batch import FlowBatch, FlowExample, build_flow_batch, draw
-from cosyflow.models.flow.model import Flow, build_flow
+from cosyflow.models.flow.model import build_flow
 
-Step = Callable[[], None]
+Step = Callable[[], object]
+
+SORT_WINDOW = 500
+MAX_FRAMES = 2000
 
 MID_LAYERS = EncoderConfig(256, 256, attention_heads=4, linear_units=1024, num_blocks=3, attention_dropout_rate=0.1)
 MID_UNET = UNetConfig(channels=(128, 128), attention_head_dim=32, n_blocks=2, num_mid_blocks=4, num_heads=4)
@@ -58,46 +67,65 @@ CONFIGS: dict[str, dict[str, FlowConfig]] = {
 }
 
 
-def utterances(config: FlowConfig, count: int, shortest: float, longest: float) -> FlowBatch:
-    """Utterances of random lengths, in seconds."""
+def official_batches(config: FlowConfig, count: int) -> list[FlowBatch]:
+    """Of one sorting window, `count` batches of evenly spaced lengths."""
     rng = np.random.default_rng(0)
     rate = 50 if isinstance(config, CosyVoice1FlowConfig) else 25
-    examples = []
-    for number in range(count):
-        tokens = int(rng.uniform(shortest, longest) * rate)
+    seconds = np.sort(np.clip(rng.lognormal(1.6, 0.6, SORT_WINDOW), 1, 20))  # median 5 s, as in read speech
+    plan: list[list[int]] = [[]]
+    for tokens in (seconds * rate).astype(int):
+        if config.mel_frames(tokens) * (len(plan[-1]) + 1) > MAX_FRAMES:
+            plan.append([])
+        plan[-1].append(tokens)
+
+    def example(number: int, tokens: int) -> FlowExample:
         mel = rng.normal(size=(config.mel_frames(tokens), config.output_size)).astype(np.float32)
         speech, embedding = rng.integers(0, config.vocab_size, tokens), rng.normal(size=192).astype(np.float32)
-        examples.append(FlowExample(str(number), speech, mel, embedding))
-    return build_flow_batch(examples, config)
+        return FlowExample(str(number), speech, mel, embedding)
+
+    chosen = [plan[len(plan) * (2 * number + 1) // (2 * count)] for number in range(count)]
+    return [build_flow_batch([example(*item) for item in enumerate(tokens)], config) for tokens in chosen]
 
 
-def our_step(model: Flow, batch: FlowBatch, device: torch.device) -> Step:
+def our_step(config: FlowConfig, batches: list[FlowBatch], device: torch.device, bfloat16: bool) -> Step:
+    model = build_flow(config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    on_device, seeds = batch.to(device), iter(range(10**6))
+    on_device, seeds = [batch.to(device) for batch in batches], iter(range(10**6))
 
     def step() -> None:
-        draws = draw(batch, model.config, next(seeds)).to(device)
-        (model(on_device, draws).loss_sum / batch.num_frames).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for batch in on_device:
+            draws = draw(batch, config, next(seeds)).to(device)
+            with torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext():
+                output = model(batch, draws)
+            (output.loss_sum / batch.num_frames).backward()
+            optimizer.step()
+            optimizer.zero_grad()
 
     return step
 
 
-def official_step(model: torch.nn.Module, batch: FlowBatch, device: torch.device) -> Step:
+def official_step(config: FlowConfig, batches: list[FlowBatch], device: torch.device) -> Step:
+    model = official_model(config)
+    if set(model.state_dict()) != set(build_flow(config).state_dict()):
+        raise SystemExit("the official model has other keys: the sizes are not the same")
+    model = model.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-    values = {
-        "speech_token": batch.token,
-        "speech_token_len": batch.token_len.int(),
-        "speech_feat": batch.mel,
-        "speech_feat_len": batch.mel_len.int(),
-        "embedding": batch.embedding,
-    }
+    inputs = [
+        {
+            "speech_token": batch.token,
+            "speech_token_len": batch.token_len.int(),
+            "speech_feat": batch.mel,
+            "speech_feat_len": batch.mel_len.int(),
+            "embedding": batch.embedding,
+        }
+        for batch in batches
+    ]
 
     def step() -> None:
-        model(values, device)["loss"].backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for values in inputs:
+            model(values, device)["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
 
     return step
 
@@ -172,46 +200,44 @@ def official_model(config: FlowConfig) -> torch.nn.Module:
     raise TypeError(type(config).__name__)
 
 
-def best_times(steps: dict[str, Step], repeats: int, device: torch.device) -> dict[str, float]:
-    """Seconds of the fastest of `repeats` runs of each, in turns, after one run that does not count."""
-    times: dict[str, float] = {}
-    for repeat in range(repeats + 1):
+def median_times(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each in `rounds` rounds, in which they take turns, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if repeat:
-                times[name] = min(times.get(name, float("inf")), time.perf_counter() - start)
-    return times
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measure_training(config: FlowConfig, args: argparse.Namespace, device: torch.device) -> None:
-    batch = utterances(config, args.batch, *args.seconds)
-    model = build_flow(config).to(device).train()
-    steps = {"ours": our_step(model, batch, device)}
+    batches = official_batches(config, args.batches)
+    steps = {
+        "ours, float32": our_step(config, batches, device, bfloat16=False),
+        "ours, bfloat16": our_step(config, batches, device, bfloat16=True),
+    }
     if args.upstream:
-        official = official_model(config)
-        if set(official.state_dict()) != set(model.state_dict()):
-            raise SystemExit("the official model has other keys: the sizes are not the same")
-        steps["official"] = official_step(official.to(device).train(), batch, device)
-    times = best_times(steps, args.repeats, device)
-    parameters = sum(weight.numel() for weight in model.parameters())
-    print(
-        f"{config.version} training step, {parameters / 1e6:.0f} M parameters, {args.batch} utterances,"
-        f" {batch.num_frames} frames, {1 - batch.num_frames / batch.mel[:, :, 0].numel():.0%} padding: "
-        + ", ".join(
-            f"{name} {seconds:.3f} s ({batch.num_frames / seconds:.0f} frames/s)" for name, seconds in times.items()
-        )
-        + (f", {times['official'] / times['ours']:.2f}x" if args.upstream else "")
-    )
+        steps["official, float32"] = official_step(config, batches, device)
+    frames = sum(batch.num_frames for batch in batches)
+    padding = 1 - frames / sum(batch.mel[:, :, 0].numel() for batch in batches)
+    parameters = sum(weight.numel() for weight in build_flow(config).parameters())
+    print(f"{config.version} training step, {parameters / 1e6:.0f} M parameters, {padding:.1%} padding")
+    times = median_times(steps, args.rounds, device)
+    for name, seconds in times.items():
+        ratio = f"  {times['official, float32'] / seconds:.2f}x official" if args.upstream else ""
+        print(f"  {name:18} {frames / seconds:8.0f} mel frames/s{ratio}", flush=True)
 
 
 def measure_estimator(config: FlowConfig, args: argparse.Namespace) -> None:
     """One Euler step of 6 seconds of speech, on the CPU."""
     import onnxruntime
 
-    estimator = build_flow(config).eval().decoder.estimator.requires_grad_(False)
+    flow = build_flow(config).eval()
+    estimator = flow.decoder.estimator.requires_grad_(False)
     frames, names = 300, ["x", "mask", "mu", "t", "spks", "cond"]
     mel = (2, config.output_size, frames)
     values = (torch.randn(mel), torch.ones(2, 1, frames), torch.randn(mel), torch.rand(2))
@@ -226,12 +252,17 @@ def measure_estimator(config: FlowConfig, args: argparse.Namespace) -> None:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
     arrays = {name: value.numpy() for name, value in zip(names, values, strict=True)}
-    steps: dict[str, Step] = {"ONNX": lambda: session.run(None, arrays), "eager": lambda: estimator(*values)}
-    times = best_times(steps, args.repeats, torch.device("cpu"))
-    print(
-        f"{config.version} estimator, {frames} frames: ONNX {times['ONNX'] * 1000:.0f} ms,"
-        f" eager {times['eager'] * 1000:.0f} ms, {times['eager'] / times['ONNX']:.2f}x"
-    )
+    steps: dict[str, Step] = {"ONNX": lambda: session.run(None, arrays), "ours, eager": lambda: estimator(*values)}
+    if args.upstream:
+        official = official_model(config)
+        official.load_state_dict(flow.state_dict(), strict=True)
+        official_estimator = official.decoder.estimator.eval().requires_grad_(False)
+        steps["official, eager"] = lambda: official_estimator(*values)
+    with torch.inference_mode():
+        times = median_times(steps, 4 * args.rounds, torch.device("cpu"))
+    print(f"{config.version} estimator, two times {frames} frames")
+    for name, seconds in times.items():
+        print(f"  {name:18} {seconds * 1000:8.1f} ms  {seconds / times['ONNX']:.2f}x ONNX", flush=True)
 
 
 def main() -> None:
@@ -240,20 +271,20 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", choices=CONFIGS, default="mid")
     parser.add_argument("--versions", nargs="+", choices=["1", "2", "3"], default=["1", "2", "3"])
-    parser.add_argument("--batch", type=int, default=4, help="utterances")
-    parser.add_argument("--seconds", type=float, nargs=2, default=[2, 10], help="of the shortest and longest utterance")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--skip-onnx", action="store_true")
+    parser.add_argument("--batches", type=int, default=3, help="different batches in a step's time")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["training", "estimator"])
     args = parser.parse_args()
     if args.upstream:
         sys.path[:0] = [str(args.upstream), str(args.upstream / "third_party" / "Matcha-TTS")]
     device = torch.device(args.device)
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    print(f"{processor or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")
+    print(f"{processor or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for version in args.versions:
         config = CONFIGS[args.size][version]
-        measure_training(config, args, device)
-        if not args.skip_onnx:
+        if args.only != "estimator":
+            measure_training(config, args, device)
+        if args.only != "training" and find_spec("onnxruntime"):
             measure_estimator(config, args)
 
 
