@@ -22,11 +22,13 @@ from cosyflow.config.flow import (
 )
 from cosyflow.config.transformer import EncoderConfig
 from cosyflow.errors import CosyFlowError
+from cosyflow.models.flow import dit, unet, upsample_encoder
 from cosyflow.models.flow.batch import FlowExample, build_flow_batch, draw
 from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.matching import Condition, FlowMatching
 from cosyflow.models.flow.model import ChunkedFlow, CosyVoice1Flow, Flow, build_flow
-from cosyflow.models.layers.masks import valid_mask
+from cosyflow.models.layers import encoder
+from cosyflow.models.layers.masks import attention_mask, valid_mask
 
 LAYERS = EncoderConfig(16, 16, attention_heads=2, linear_units=24, num_blocks=1, static_chunk_size=5)
 SIZES = {"attention_head_dim": 8, "n_blocks": 1, "num_mid_blocks": 1, "num_heads": 2}
@@ -107,6 +109,30 @@ def test_training_follows_the_draws(model: Flow) -> None:
     assert first == again
     assert first != other
     assert first.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("version", "masks"),
+    [
+        pytest.param("cosyvoice1", 3, id="cosyvoice1: encoder and two levels of the U-Net"),
+        pytest.param("cosyvoice2", 3, id="cosyvoice2: encoder before and after upsampling, U-Net"),
+        pytest.param("cosyvoice3", 1, id="cosyvoice3: transformer"),
+    ],
+)
+def test_masks_are_built_once_for_all_layers(version: str, masks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[torch.Tensor] = []
+
+    def build_and_note(valid: torch.Tensor, chunk_size: int) -> torch.Tensor:
+        built.append(attention_mask(valid, chunk_size))
+        return built[-1]
+
+    for module in (encoder, upsample_encoder, unet, dit):
+        monkeypatch.setattr(module, "attention_mask", build_and_note)
+    model = build_flow(TINY[version])
+    batch = build_flow_batch(examples(model.config, 10, 20), model.config)
+    model(batch, draw(batch, model.config, seed=1))
+
+    assert len(built) == masks
 
 
 def test_a_step_lowers_the_loss(model: Flow) -> None:
