@@ -92,13 +92,14 @@ def _pretrained_files(recipe: Recipe, pretrained_dir: str) -> list[str]:
 
 def _rewrite(recipe: Recipe, part: Part, uri: str, path: Path) -> None:
     """Loads the weights strictly and writes them again, with the official keys alone."""
-    model = _build(recipe, part)
+    model = build_part(recipe, part)
     with storage.local_copy(uri) as checkpoint:
         load_official(model, checkpoint)
     save_official(model, path)
 
 
-def _build(recipe: Recipe, part: Part) -> nn.Module:
+def build_part(recipe: Recipe, part: Part) -> nn.Module:
+    """The model of a part, a vocoder without its discriminators."""
     match part:
         case "llm":
             return build_language_model(recipe.llm)
