@@ -1,4 +1,4 @@
-"""The whole pipeline on this machine for the versions that the demo does not show unless asked."""
+"""The whole pipeline on this machine for the versions and parts that the demo does not show unless asked."""
 
 from __future__ import annotations
 
@@ -53,3 +53,22 @@ def test_from_archives_to_a_registered_model(version: str, work_dir: Path, tmp_p
     for name, number in registered.details["versions"].items():
         assert int(client.get_model_version_by_alias(name, "candidate").version) == number
         assert re.search(rf"^Registered +{name} version {number}$", finished.shown, re.MULTILINE)
+
+
+def test_flow_and_vocoder_from_archives_to_registered_models(work_dir: Path, tmp_path: Path) -> None:
+    """The second run takes over what the first made of the archives, but for the shards, which need an f0 now."""
+    registered = {}
+    with serve(work_dir / "archives") as url:
+        subsets = find_subsets(work_dir / "corpus")
+        given = demo_arguments(subsets, url, work_dir / "pretrained", tmp_path, "cosyvoice2.tiny")
+        for model, conf in (("flow", "train_conf"), ("hifigan", "train_conf_gan")):
+            asked = {"model": model, "overrides": [f"{conf}.max_epoch=1"]}
+            finished = run_pipeline(given | asked, tmp_path / f"run-{model}")
+            assert finished.status == 0, finished.shown
+            (trained,) = finished.manifests["train"]
+            assert trained.name == f"cosyvoice2.tiny-{model}"
+            assert trained.counts["epochs"] == 1
+            (of_model,) = finished.manifests["register"]
+            registered[model] = set(of_model.details["versions"])
+    assert "cosyvoice2.tiny-flow" in registered["flow"]
+    assert "cosyvoice2.tiny-hifigan" in registered["hifigan"]
