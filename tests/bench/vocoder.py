@@ -32,6 +32,7 @@ from cosyflow.training.vocoder_data import WindowBatch
 
 WINDOW_FRAMES = 52
 """The official window of 24,480 samples with its padding."""
+TINY_RECIPE = Path(__file__).resolve().parents[2] / "conf" / "cosyvoice2.tiny.yaml"
 SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech"
 
 
@@ -90,9 +91,9 @@ def data_rates(args: argparse.Namespace) -> dict[str, float]:
     return {name: len(files) / value for name, value in seconds.items()}
 
 
-def step_rates(args: argparse.Namespace) -> dict[str, float]:
-    """Windows a second."""
-    device, config = torch.device(args.device), HiFiGanConfig()
+def step_rates(args: argparse.Namespace, config: HiFiGanConfig, upstream: bool) -> dict[str, float]:
+    """Windows a second; the official discriminators have one size, so that `config` must be the released one."""
+    device = torch.device(args.device)
     torch.manual_seed(0)
     samples = WINDOW_FRAMES * config.generator.samples_per_frame
     windows = WindowBatch(
@@ -106,7 +107,7 @@ def step_rates(args: argparse.Namespace) -> dict[str, float]:
     )
     updates = iter(range(10**6))
     sides: dict[str, Callable[[], object]] = {"ours": lambda: updater.update([windows], next(updates), 2e-4, False)}
-    if args.upstream:
+    if upstream:
         import official_vocoder
 
         sides["official"] = official_vocoder.build_step(config, windows.mel, windows.waveform, windows.f0, device)
@@ -116,6 +117,11 @@ def step_rates(args: argparse.Namespace) -> dict[str, float]:
 def report(title: str, rates: dict[str, float]) -> None:
     ratio = f", {rates['ours'] / rates['official']:.2f}x" if "official" in rates else ""
     print(f"{title}: " + ", ".join(f"{name} {rate:.2f}" for name, rate in rates.items()) + ratio, flush=True)
+
+
+def in_turns(data: dict[str, float], step: dict[str, float]) -> dict[str, float]:
+    """Utterances a second of a process that reads and steps one after the other, a window of each utterance."""
+    return {name: 1 / (1 / data[name] + 1 / step[name]) for name in step}
 
 
 def main() -> None:
@@ -138,11 +144,19 @@ def main() -> None:
     data = data_rates(args) if args.only != "step" else {}
     if data:
         report("data, utterances/s", data)
-    step = step_rates(args) if args.only != "data" else {}
-    if step:
+    if args.only != "data":
+        step = step_rates(args, HiFiGanConfig(), upstream=bool(args.upstream))
         report("step, windows/s", step)
-    if data and step:
-        report("data and step in turns, windows/s", {name: 1 / (1 / data[name] + 1 / step[name]) for name in data})
+        if data:
+            report("data and step in turns, utterances/s", in_turns(data, step))
+    if data and not args.only:
+        from cosyflow.config.load import load_config
+
+        small = step_rates(args, load_config(TINY_RECIPE).hifigan, upstream=False)
+        official = {name: rate for name, rate in data.items() if name == "official"}
+        report(
+            "data and step of the tiny model, the official data alone, utterances/s", in_turns(data, small) | official
+        )
 
 
 if __name__ == "__main__":
