@@ -24,9 +24,9 @@ SMALL_MODEL = (
 )  # fmt: skip
 
 
-def make_arguments(store: str, folder: Path) -> Arguments:
+def make_arguments(store: str, folder: Path, num_train: int = 24) -> Arguments:
     """Uploads a corpus below `store`; the arguments of a training on it."""
-    corpus = make_token_corpus(folder / "corpus")
+    corpus = make_token_corpus(folder / "corpus", num_train)
     for data_list in (corpus.train_list, corpus.dev_list):
         text = Path(data_list).read_text()
         Path(data_list).write_text(text.replace(str(folder), store))

@@ -82,7 +82,11 @@ class StageJobs:
             "spec": pod_spec(self._images[image], command, {"OMP_NUM_THREADS": "1"} | dict(env or {}), calls_api)
         }
         self._batch.create_namespaced_job(
-            self._namespace, {"metadata": {"name": full_name}, "spec": {"backoffLimit": 0, "template": template}}
+            self._namespace,
+            {
+                "metadata": {"name": full_name},
+                "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": 3600, "template": template},
+            },
         )
         self._made.append(full_name)
         return full_name

@@ -16,6 +16,9 @@ import torch
 import yaml
 
 from cosyflow import storage
+from cosyflow.launch.pytorchjob.client import Cluster
+from cosyflow.launch.pytorchjob.manifest import JOB_LABEL
+from cosyflow.launch.pytorchjob.names import base_name
 from cosyflow.standins.models import make_stand_ins
 from tests.cluster.conftest import SPEECH
 from tests.cluster.stage_jobs import Finished, StageJobs, pod_spec
@@ -66,6 +69,7 @@ def run(
     run.seconds = time.monotonic() - began
     yield run
     remove_from_registry(run.model_name)
+    remove_jobs("llm", run.at("model"))
 
 
 def stage_commands(run: Run, archives: str) -> Iterator[tuple[str, list[list[str]]]]:
@@ -109,6 +113,12 @@ def remove_from_registry(model: str) -> None:
     client = registry()
     client.delete_registered_model(model)
     client.delete_experiment(client.get_experiment_by_name(model).experiment_id)
+
+
+def remove_jobs(model: str, model_dir: str) -> None:
+    cluster = Cluster(NAMESPACE)
+    for job in cluster.jobs(f"{JOB_LABEL}={base_name(model, model_dir)}"):
+        cluster.delete(job["metadata"]["name"], job["metadata"]["uid"])
 
 
 def test_every_stage_ends_well(run: Run, figure: Callable[[str], None]) -> None:
