@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ class Builder:
 
     def layers(self, reference: str) -> list[str]:
         """The digests of an image's unpacked layers, in hexadecimal."""
-        return self._digests("image", "inspect", "--format", "{{json .RootFS.Layers}}", reference)
+        return self._digests("image", "inspect", "--format", "{{range .RootFS.Layers}}{{.}} {{end}}", reference)
 
     @contextmanager
     def archive(self, reference: str) -> Iterator[IO[bytes]]:
@@ -62,7 +61,7 @@ class Builder:
         return not subprocess.run([self.program, *arguments], check=False, capture_output=True).returncode
 
     def _digests(self, *arguments: str) -> list[str]:
-        return [digest.removeprefix("sha256:") for digest in json.loads(self._output(*arguments))]
+        return [digest.removeprefix("sha256:") for digest in self._output(*arguments).split()]
 
     def _output(self, *arguments: str) -> str:
         return subprocess.run([self.program, *arguments], check=True, capture_output=True, text=True).stdout
@@ -81,7 +80,8 @@ class Buildah(Builder):
         self._run("bud", *options, *given, "--file", str(dockerfile), "--tag", reference, str(context))
 
     def layers(self, reference: str) -> list[str]:
-        return self._digests("inspect", "--type", "image", "--format", "{{json .OCIv1.RootFS.DiffIDs}}", reference)
+        digests = "{{range .OCIv1.RootFS.DiffIDs}}{{.}} {{end}}"
+        return self._digests("inspect", "--type", "image", "--format", digests, reference)
 
     def _save(self, reference: str) -> list[str]:
         return ["push", "--quiet", reference, f"docker-archive:/dev/stdout:{reference}"]
