@@ -1,0 +1,140 @@
+"""A Kubeflow Pipelines server as the tests use it: the command `kfp`, the SDK, and what runs leave in the store."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosyflow import storage
+from cosyflow.stage import Manifest
+
+EXPERIMENT = "cosyflow-test"
+PIPELINE = "cosyvoice"
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+POLL_SECONDS = 2
+RETRY_SECONDS = 60
+MAIN_CONTAINER = "main"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a run, by the name that the UI shows; of a task in a loop there is one for each item."""
+
+    name: str
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server at `host`.
+
+    Attributes:
+        root: where its runs keep artifacts, as it writes that: "minio://bucket/prefix".
+        runs: ids of the runs that were started.
+    """
+
+    host: str
+    namespace: str
+    root: str
+    client: Any
+    core: Any
+    runs: list[str] = field(default_factory=list)
+
+    def submit(self, package: Path, name: str, parameters: Mapping[str, object]) -> str:
+        """Starts a run with `kfp run submit`. Returns its id."""
+        values = [
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in parameters.items()
+        ]
+        command = [str(Path(sys.executable).with_name("kfp")), "--endpoint", self.host, "--namespace", self.namespace]
+        command += ["run", "submit", "-e", EXPERIMENT, "-r", name, "-f", str(package), *values]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        link = re.search(r"/runs/details/([\w-]+)", done.stdout)
+        assert link, done.stdout + done.stderr
+        self.runs.append(link[1])
+        return link[1]
+
+    def wait(self, run: str, seconds: float) -> str:
+        """The state in which a run ends."""
+        limit = time.monotonic() + seconds
+        while (state := self.client.get_run(run).state) not in ENDED:
+            assert time.monotonic() < limit, f"run {run} is {state} after {seconds:.0f} s: {self.tasks(run)}"
+            time.sleep(POLL_SECONDS)
+        return str(state)
+
+    def tasks(self, run: str) -> list[Task]:
+        """The tasks that the server shows of a run, without the drivers that prepare them."""
+        details = self.client.get_run(run).run_details
+        found = []
+        for task in details.task_details or [] if details else []:
+            ended = task.end_time if task.end_time and task.end_time > task.create_time else task.create_time
+            seconds = (ended - (task.start_time or ended)).total_seconds()
+            if not task.display_name.endswith("driver") and not task.display_name.startswith("executor"):
+                found.append(Task(task.display_name, str(task.state), seconds))
+        return found
+
+    def states(self, run: str, names: Sequence[str]) -> dict[str, list[str]]:
+        """The states of the tasks of some names."""
+        tasks = self.tasks(run)
+        return {name: [task.state for task in tasks if task.name == name] for name in names}
+
+    def seconds(self, run: str) -> float:
+        """From a run's start to its end."""
+        ended = self.client.get_run(run)
+        return float((ended.finished_at - ended.created_at).total_seconds())
+
+    def artifacts(self, run: str, name: str) -> list[str]:
+        """The s3:// URIs of a run's artifacts of a name."""
+        place = storage.join(f"s3://{self.root.partition('://')[2]}", PIPELINE, run)
+        return [storage.join(place, file.path) for file in storage.list_files(place) if file.path.endswith(f"/{name}")]
+
+    def own_name(self, uri: str) -> str:
+        """An artifact's s3:// URI as the server has it."""
+        return f"{self.root.partition('://')[0]}://{uri.partition('://')[2]}"
+
+    def manifests(self, run: str) -> list[Manifest]:
+        """What the stages of a run handed on."""
+        return [Manifest.read(uri) for uri in self.artifacts(run, "manifest")]
+
+    def logs(self, run: str) -> dict[str, str]:
+        """What each pod of a run has printed, by the pod's name; drivers and launchers of tasks alike."""
+        return {
+            pod.metadata.name: self.core.read_namespaced_pod_log(
+                pod.metadata.name, self.namespace, container=MAIN_CONTAINER
+            )
+            for pod in self._pods(run)
+            if pod.status.phase in ("Running", "Succeeded", "Failed")
+        }
+
+    def retry(self, run: str) -> None:
+        """Starts the failed tasks of a run again, as the button Retry does."""
+        self.client._run_api.run_service_retry_run(run)
+        limit = time.monotonic() + RETRY_SECONDS
+        while self.client.get_run(run).state in ENDED:
+            assert time.monotonic() < limit, f"run {run} does not start again"
+            time.sleep(1)
+
+    def delete(self, run: str) -> None:
+        """Removes a run with its pods and jobs."""
+        self.client.delete_run(run)
+        self.runs.remove(run)
+
+    def running_pods(self, run: str) -> list[str]:
+        return [pod.metadata.name for pod in self._pods(run) if pod.status.phase == "Running"]
+
+    def execute(self, pod: str, *command: str) -> None:
+        """Runs a command in a task's pod."""
+        where = ["--namespace", self.namespace, pod, "--container", MAIN_CONTAINER]
+        subprocess.run(["kubectl", "exec", *where, "--", *command], check=True)
+
+    def _pods(self, run: str) -> list[Any]:
+        selector = f"pipeline/runid={run}"
+        pods: list[Any] = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
+        return pods
