@@ -201,16 +201,20 @@ def official_model(config: FlowConfig) -> torch.nn.Module:
 
 
 def median_times(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each in `rounds` rounds, in which they take turns, after one that does not count."""
+    """Median seconds of each in `rounds` rounds, in which they take turns, after one that does not count.
+
+    With one thread on the CPU these are seconds of the processor, to which other work on the machine adds little.
+    """
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if number:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
