@@ -23,8 +23,7 @@ def report(
 
     from cosyflow.stages import report
 
+    state = "SUCCEEDED" if status.state == "COMPLETE" else status.state  # a server's word for it, and a local run's
     error = status.error_message or ""
-    page = report.run(
-        data_root, recipe, overrides, train_subsets, dev_subsets, test_subsets, model, status.state, error
-    )
+    page = report.run(data_root, recipe, overrides, train_subsets, dev_subsets, test_subsets, model, state, error)
     Path(summary.path).write_text(page, encoding="utf-8")

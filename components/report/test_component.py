@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from kfp import dsl
 
 from components import report
@@ -36,6 +37,11 @@ def test_tells_the_end_and_the_newest_outputs_of_this_recipe(data_root: Path, fi
     assert "| prepare | train-a | 2 of 3 utterances, 1 rejected |" in page
     assert "| train | cosyvoice2.tiny-llm |" in page
     assert "another-llm" not in page
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE"])  # of a local run, of a server
+def test_tells_a_good_end_by_one_word(state: str, data_root: Path) -> None:
+    assert "Ended as **SUCCEEDED**." in write_report(data_root, state, None)
 
 
 def test_tells_the_end_even_when_the_recipe_is_wrong(data_root: Path) -> None:
