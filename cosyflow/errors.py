@@ -14,5 +14,9 @@ class CosyFlowError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class OutageError(CosyFlowError):
+    """A store did not answer for so long that waiting ended. It says nothing about what was asked for."""
+
+
 class AudioError(CosyFlowError):
     """Audio that cannot be used; the message names the file and says what is wrong."""

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from cosyflow import storage
-from cosyflow.errors import AudioError, CosyFlowError
+from cosyflow.errors import AudioError, CosyFlowError, OutageError
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,8 @@ def _opened(locator: str | bytes, name: str) -> Iterator[BinaryIO]:
         return
     try:
         opened = storage.open_read(locator)
+    except OutageError:
+        raise
     except (CosyFlowError, OSError) as error:
         raise AudioError(f"{name}: cannot be opened ({_reason(error)})") from error
     with opened as stream:

@@ -12,7 +12,7 @@ from cosyflow.audio.opener import inspect_audio
 from cosyflow.corpus.kaldi import WAV_SCP, KaldiData, KaldiUtterance, read_kaldi, write_kaldi
 from cosyflow.corpus.libritts import READ_THREADS, LibriTTSFile, list_libritts, read_transcript
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.progress import Progress
 from cosyflow.stage import StageResult
 
@@ -101,6 +101,8 @@ def _check(source: _Source) -> _Checked | CosyFlowError:
     try:
         utterance = source.read()
         audio = inspect_audio(utterance.wav)
+    except OutageError:  # no fault of the utterance
+        raise
     except CosyFlowError as error:
         return error
     if audio.sample_rate < MIN_SAMPLE_RATE:

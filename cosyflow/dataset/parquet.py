@@ -22,7 +22,7 @@ from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.pitch import F0Measure, F0Method
 from cosyflow.dataset.shard import DATA_LIST, F0_COLUMN, ShardNotes, open_shard, shard_name, write_shard
 from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.progress import Progress
 from cosyflow.stage import StageResult
 
@@ -293,6 +293,8 @@ def _make_shard(shard: _Shard, rejects: _Rejects, measure: Measure | None) -> Sh
             info = inspect_audio(content, row.utterance.wav)
             _check_alignment(shard.alignment, row, info)
             pitch = None if measure is None else measure(content, row.utterance.utt, _num_tokens(row))
+        except OutageError:  # no fault of the utterance
+            raise
         except CosyFlowError as error:
             reasons[row.utterance.utt] = str(error)
         else:

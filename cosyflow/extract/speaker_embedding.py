@@ -12,7 +12,7 @@ import torch
 from cosyflow import storage
 from cosyflow.corpus.kaldi import KaldiData
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.extract.inputs import speaker_fbank
 from cosyflow.extract.job import Extractor, Item, UnitResult
 from cosyflow.extract.model import SPEAKER, Array, ModelError, ModelFile, OnnxModel, RunTime, require_model
@@ -43,6 +43,8 @@ class SpeakerEmbedder:
         for item in items:
             try:
                 fbank = speaker_fbank(item.wav)
+            except OutageError:
+                raise
             except CosyFlowError as error:
                 result.rejects[item.utt] = str(error)
             else:

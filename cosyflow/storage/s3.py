@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem
@@ -214,9 +214,11 @@ def _retried(path: str, action: Callable[[], T]) -> T:
             raise CosyFlowError(f"s3://{path} does not exist") from error
         except OSError as error:
             message = _without_credentials(str(error))
-            may_pass = attempt < ATTEMPTS or (_is_outage(message) and time.monotonic() < deadline)
+            outage = _is_outage(message)
+            may_pass = attempt < ATTEMPTS or (outage and time.monotonic() < deadline)
             if not may_pass or any(condition in message for condition in LASTING_CONDITIONS):
-                raise CosyFlowError(f"s3://{path}: {message}") from None
+                kind = OutageError if outage else CosyFlowError
+                raise kind(f"s3://{path}: {message}") from None
         if attempt == ATTEMPTS:
             logging.getLogger(__name__).warning("s3://%s: %s; waits for the store", path, message)
         time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.5))

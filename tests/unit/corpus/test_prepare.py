@@ -10,7 +10,8 @@ import pytest
 from cosyflow.corpus.kaldi import KaldiUtterance, read_kaldi
 from cosyflow.corpus.prepare import prepare
 from cosyflow.corpus.rejects import read_rejects
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.storage import s3
 
 from .conftest import snapshot, write_wav
 
@@ -169,6 +170,17 @@ def test_an_utterance_that_is_there_twice_names_both_files(
     assert f"utterance {BAD} is there twice" in error
     assert f"84/1/{BAD}.wav and " in error
     assert f"84/9/{BAD}.wav" in error
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_utterances(
+    kaldi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(s3, "OUTAGE_SECONDS", 0.1)
+    (kaldi / "wav.scp").write_text("a s3://bucket/a.wav\nb s3://bucket/b.wav\n")
+    with pytest.raises(OutageError, match="s3://bucket/"):
+        prepare(str(kaldi), str(tmp_path / "out"), max_reject_share=1.0)
+    assert not (tmp_path / "out" / "rejects.tsv").exists()
 
 
 def test_a_source_that_is_missing_or_holds_no_speech(tmp_path: Path, fails: Callable[..., str]) -> None:
