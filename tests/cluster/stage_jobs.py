@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 from kubernetes import client
 
+MLFLOW_HERE = os.environ.get("COSYFLOW_TEST_MLFLOW", "http://127.0.0.1:30050")
+"""MLflow as this machine reaches it."""
 ACCOUNT = "pipeline-runner"
 ENDPOINTS = "cosyflow"
 """ConfigMap of k8s/base with the addresses of the store and of MLflow."""

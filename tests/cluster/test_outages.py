@@ -27,12 +27,11 @@ from tests.cluster.small_training import (
     timeline,
     wait_for,
 )
-from tests.cluster.stage_jobs import StageJobs
+from tests.cluster.stage_jobs import MLFLOW_HERE, StageJobs
 
 pytestmark = pytest.mark.slow
 
 NAMESPACE = "kubeflow"
-MLFLOW_HERE = "http://127.0.0.1:30050"
 MLFLOW_IN_PODS = "http://mlflow:5000"
 SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech" / "LibriTTS-mini"
 TIMES = 30

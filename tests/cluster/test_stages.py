@@ -21,12 +21,11 @@ from cosyflow.launch.pytorchjob.manifest import JOB_LABEL
 from cosyflow.launch.pytorchjob.names import base_name
 from cosyflow.standins.models import make_stand_ins
 from tests.cluster.conftest import SPEECH
-from tests.cluster.stage_jobs import Finished, StageJobs, pod_spec
+from tests.cluster.stage_jobs import MLFLOW_HERE, Finished, StageJobs, pod_spec
 
 pytestmark = pytest.mark.slow
 
 NAMESPACE = "kubeflow"
-MLFLOW_HERE = "http://127.0.0.1:30050"
 SUBSETS = ("train-clean-100", "dev-clean", "test-clean")
 RECIPE = "/opt/cosyflow/conf/cosyvoice2.tiny.yaml"
 NODES = 2
