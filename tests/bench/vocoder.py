@@ -32,7 +32,6 @@ from cosyflow.training.vocoder_data import WindowBatch
 
 WINDOW_FRAMES = 52
 """The official window of 24,480 samples with its padding."""
-TINY_RECIPE = Path(__file__).resolve().parents[2] / "conf" / "cosyvoice2.tiny.yaml"
 SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech"
 
 
@@ -95,9 +94,9 @@ def data_rates(args: argparse.Namespace) -> dict[str, float]:
     return {name: len(files) / value for name, value in seconds.items()}
 
 
-def step_rates(args: argparse.Namespace, config: HiFiGanConfig, upstream: bool) -> dict[str, float]:
-    """Windows a second; the official discriminators have one size, so that `config` must be the released one."""
-    device = torch.device(args.device)
+def step_rates(args: argparse.Namespace) -> dict[str, float]:
+    """Windows a second."""
+    device, config = torch.device(args.device), HiFiGanConfig()
     torch.manual_seed(0)
     samples = WINDOW_FRAMES * config.generator.samples_per_frame
     windows = WindowBatch(
@@ -111,7 +110,7 @@ def step_rates(args: argparse.Namespace, config: HiFiGanConfig, upstream: bool) 
     )
     updates = iter(range(10**6))
     sides: dict[str, Callable[[], object]] = {"ours": lambda: updater.update([windows], next(updates), 2e-4, False)}
-    if upstream:
+    if args.upstream:
         import official_vocoder
 
         sides["official"] = official_vocoder.build_step(config, windows.mel, windows.waveform, windows.f0, device)
@@ -149,18 +148,13 @@ def main() -> None:
     if data:
         report("data, utterances/s", data)
     if args.only != "data":
-        step = step_rates(args, HiFiGanConfig(), upstream=bool(args.upstream))
+        step = step_rates(args)
         report("step, windows/s", step)
         if data:
-            report("data and step in turns, utterances/s", in_turns(data, step))
-    if data and not args.only:
-        from cosyflow.config.load import load_config
-
-        small = step_rates(args, load_config(TINY_RECIPE).hifigan, upstream=False)
-        official = {name: rate for name, rate in data.items() if name == "official"}
-        report(
-            "data and step of the tiny model, the official data alone, utterances/s", in_turns(data, small) | official
-        )
+            both = in_turns(data, step)
+            report("data and step in turns, utterances/s", both)
+            if args.upstream:
+                report("ours with its step, official data alone, utterances/s", data | {"ours": both["ours"]})
 
 
 if __name__ == "__main__":
