@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 POLL_SECONDS = 2
 RETRY_SECONDS = 60
 MAIN_CONTAINER = "main"
+EXECUTOR = "executor"
+"""What the server calls the part of a task that runs its code; its attempts are `executor(0)` and so on."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Server:
         for task in details.task_details or [] if details else []:
             ended = task.end_time if task.end_time and task.end_time > task.create_time else task.create_time
             seconds = (ended - (task.start_time or ended)).total_seconds()
-            if not task.display_name.endswith("driver") and not task.display_name.startswith("executor"):
+            if not task.display_name.endswith("driver") and not task.display_name.startswith(EXECUTOR):
                 found.append(Task(task.display_name, str(task.state), seconds))
         return found
 
@@ -84,6 +87,11 @@ class Server:
         """The states of the tasks of some names."""
         tasks = self.tasks(run)
         return {name: [task.state for task in tasks if task.name == name] for name in names}
+
+    def executions(self, run: str) -> Counter[str]:
+        """How many tasks ran their code (SUCCEEDED), and for how many the server's cache answered (SKIPPED)."""
+        details = self.client.get_run(run).run_details.task_details
+        return Counter(str(task.state) for task in details if task.display_name == EXECUTOR)
 
     def seconds(self, run: str) -> float:
         """From a run's start to its end."""
