@@ -38,7 +38,7 @@ class Finished:
     seconds: float
 
 
-def pod_spec(image: str, command: Sequence[str], env: Mapping[str, str], calls_api: bool) -> Object:
+def pod_spec(image: str, command: Sequence[str], calls_api: bool = False, cpu: str = "100m") -> Object:
     """A pod that `restricted` Pod Security admits, with a read-only root file system and credentials by reference."""
     secret = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}} for name, key in SECRET_KEYS.items()
@@ -54,8 +54,8 @@ def pod_spec(image: str, command: Sequence[str], env: Mapping[str, str], calls_a
                 "image": image,
                 "command": ["cosyflow", *command],
                 "envFrom": [{"configMapRef": {"name": ENDPOINTS}}],
-                "env": [*secret, *({"name": name, "value": value} for name, value in env.items())],
-                "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}},
+                "env": [*secret, {"name": "OMP_NUM_THREADS", "value": "1"}],
+                "resources": {"requests": {"cpu": cpu, "memory": "256Mi"}, "limits": {"memory": "3Gi"}},
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
@@ -76,14 +76,10 @@ class StageJobs:
         self._namespace, self._images, self._run = namespace, images, run
         self._made: list[str] = []
 
-    def start(
-        self, image: str, name: str, *command: str, env: Mapping[str, str] | None = None, calls_api: bool = False
-    ) -> str:
+    def start(self, image: str, name: str, *command: str, calls_api: bool = False, cpu: str = "100m") -> str:
         """Makes a Job that runs `cosyflow COMMAND` in one of the images; returns its name."""
         full_name = f"{self._run}-{name}"
-        template = {
-            "spec": pod_spec(self._images[image], command, {"OMP_NUM_THREADS": "1"} | dict(env or {}), calls_api)
-        }
+        template = {"spec": pod_spec(self._images[image], command, calls_api, cpu)}
         self._batch.create_namespaced_job(
             self._namespace,
             {
@@ -94,9 +90,9 @@ class StageJobs:
         self._made.append(full_name)
         return full_name
 
-    def run(self, image: str, name: str, *command: str, calls_api: bool = False, seconds: float = 600) -> Finished:
+    def run(self, image: str, name: str, *command: str, calls_api: bool = False, cpu: str = "100m") -> Finished:
         """Makes a Job as `start` does and waits for its good end."""
-        finished = self.wait(self.start(image, name, *command, calls_api=calls_api), seconds)
+        finished = self.wait(self.start(image, name, *command, calls_api=calls_api, cpu=cpu))
         assert finished.succeeded, f"{finished.name} failed:\n{finished.log}"
         return finished
 

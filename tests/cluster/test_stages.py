@@ -180,7 +180,7 @@ def test_restricted_pod_security_admits_the_pods(images: dict[str, str]) -> None
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "stage", "namespace": namespace},
-        "spec": pod_spec(images["base"], ["--help"], {}, calls_api=False) | {"serviceAccountName": "default"},
+        "spec": pod_spec(images["base"], ["--help"]) | {"serviceAccountName": "default"},
     }
     kubectl("create", "namespace", namespace)
     try:
