@@ -10,6 +10,7 @@ from cosyflow.models.vocoder.convolution import PaddedConv1d, same_length_conv, 
 CAUSAL_LOOK_AHEAD = 3  # mel frames
 LAYERS = 5
 INITIAL_F0 = 100.0  # Hz; from 0 Hz an untrained predictor needs hundreds of steps to reach the range of a voice
+INITIAL_GAIN = 30.0  # of the last layer: weights that move by the learning rate take long from units to tens of Hz
 
 
 class F0Predictor(nn.Module):
@@ -31,6 +32,8 @@ class F0Predictor(nn.Module):
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)
         nn.init.constant_(self.classifier.bias, INITIAL_F0)
+        with torch.no_grad():
+            self.classifier.weight.mul_(INITIAL_GAIN)
 
     def forward(self, mel: torch.Tensor, final: bool = True) -> torch.Tensor:
         """mel [B, bins, F] -> f0 [B, F] in Hz; with `final=False` the last `look_ahead` frames are only context.
