@@ -16,6 +16,8 @@ from cosyflow.errors import CosyFlowError
 
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 75.0
+WATCH_SECONDS = 5.0
+"""How often the beat is looked at: what is gained goes to the checkpoint, for the end is due within two minutes."""
 HEARTBEAT_FILE = "heartbeat"
 PROBE_SUFFIX = "-probe"
 HEARTBEAT_VARIABLE = "COSYFLOW_HEARTBEAT"
@@ -57,7 +59,7 @@ def observe(silence: Silence, heartbeat: str) -> float:
 def watching(
     heartbeat: str,
     on_stale: Callable[[str], None],
-    interval_seconds: float = BEAT_SECONDS,
+    interval_seconds: float = WATCH_SECONDS,
     stale_seconds: float = STALE_SECONDS,
 ) -> Iterator[None]:
     """Watches a heartbeat in a thread while the `with` body runs; an empty `heartbeat` is not watched.
