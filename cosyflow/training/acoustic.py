@@ -13,9 +13,10 @@ from cosyflow.config.training import TrainConf
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.checkpoint import load_official, read_tensors
+from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.training.arguments import Arguments
-from cosyflow.training.flow import FlowData, FlowMatchingObjective, build_flow
+from cosyflow.training.flow import FlowData, FlowMatchingObjective
 from cosyflow.training.objective import Objective, TrainingData
 from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.ranks import Ranks

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy as np
 import torch
 
 from cosyflow.audio.features import MelSettings, mel_spectrogram
-from cosyflow.config.flow import CosyVoice1FlowConfig, CosyVoice2FlowConfig, CosyVoice3FlowConfig, FlowConfig
+from cosyflow.config.flow import FlowConfig
 from cosyflow.config.mel import MelConf
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
@@ -20,21 +20,9 @@ from cosyflow.dataset.padding import FrameBudget
 from cosyflow.dataset.speech_reader import WINDOW_SHARDS, SpeechReader, SpeechUtterance
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.flow.batch import FlowBatch, FlowDraws, FlowExample, build_flow_batch, draw
-from cosyflow.models.flow.model import CosyVoice1Flow, CosyVoice2Flow, CosyVoice3Flow, Flow
 from cosyflow.training.objective import Batch, Objective, Outcome
 from cosyflow.training.planned_data import VALIDATION_EPOCH, LoaderSettings, PlannedData
 from cosyflow.training.ranks import Ranks
-
-_BUILDERS: dict[type[FlowConfig], Callable[[Any], Flow]] = {
-    CosyVoice1FlowConfig: CosyVoice1Flow,
-    CosyVoice2FlowConfig: CosyVoice2Flow,
-    CosyVoice3FlowConfig: CosyVoice3Flow,
-}
-
-
-def build_flow(config: FlowConfig) -> Flow:
-    """The flow model of a configuration, with weights drawn from torch's generator."""
-    return _BUILDERS[type(config)](config)
 
 
 def mel_settings(mel: MelConf, sample_rate: int) -> MelSettings:

@@ -16,9 +16,10 @@ from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.speech_reader import SpeechReader
 from cosyflow.dataset.utterances import UtteranceIndex
+from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan, mel_distance
 from cosyflow.text.tokenizer import build_tokenizer
-from cosyflow.training.flow import FlowData, FlowMatchingObjective, build_flow, mel_settings
+from cosyflow.training.flow import FlowData, FlowMatchingObjective, mel_settings
 from cosyflow.training.loop import cross_validate
 from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.ranks import Ranks
