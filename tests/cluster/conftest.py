@@ -84,10 +84,23 @@ def kubernetes_core(kubernetes_api: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def deployed() -> None:
-    """The objects of k8s/overlays/testcluster: accounts, the launcher's role, addresses, the operator's settings."""
+def deployed(kubernetes_core: Any) -> None:
+    """The objects of k8s/overlays/testcluster: accounts, the launcher's role, addresses, the operator's settings.
+
+    The operator reads its settings once, before its first job: it is started again when they change.
+    """
     overlay = str(REPOSITORY / "k8s" / "overlays" / "testcluster")
+    before = _operator_settings(kubernetes_core)
     subprocess.run(["kubectl", "apply", "--server-side", "--force-conflicts", "-k", overlay], check=True)
+    if _operator_settings(kubernetes_core) != before:
+        rollout = ["kubectl", "--namespace", NAMESPACE, "rollout"]
+        subprocess.run([*rollout, "restart", "deployment/training-operator"], check=True)
+        subprocess.run([*rollout, "status", "deployment/training-operator", "--timeout=180s"], check=True)
+
+
+def _operator_settings(core: Any) -> dict[str, str]:
+    maps = core.list_namespaced_config_map(NAMESPACE, field_selector="metadata.name=training-operator-config").items
+    return maps[0].data if maps else {}
 
 
 @pytest.fixture(scope="session")
