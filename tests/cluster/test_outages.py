@@ -98,7 +98,7 @@ def test_the_store_restarts_during_a_data_stage(
     finished = stage_jobs.wait(job)
     assert finished.succeeded, finished.log
     with storage.local_copy(storage.join(store, "kaldi", "utt2speech_token.pt")) as path:
-        tokens = torch.load(path)
+        tokens = torch.load(path, weights_only=True)
     assert list(tokens) == long_corpus
     assert storage.read_text(storage.join(store, "kaldi", "rejects.tsv")).count("\n") <= 1
     recording = {utt: utt.partition("_")[2] for utt in long_corpus}

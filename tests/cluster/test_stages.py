@@ -135,7 +135,7 @@ def test_every_utterance_arrives_with_embedding_and_tokens(run: Run) -> None:
         assert [line.split()[0] for line in scp] == wanted
         for table in ("utt2embedding.pt", "utt2speech_token.pt"):
             with storage.local_copy(run.at(subset, table)) as path:
-                assert sorted(torch.load(path)) == wanted
+                assert sorted(torch.load(path, weights_only=True)) == wanted
         lists = storage.read_text(run.at(subset, "parquet", "data.list")).split()
         assert all(storage.exists(shard) for shard in lists)
         assert lists
