@@ -8,16 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TAG_CHARACTERS = 16
-LIBRARY = (
-    "cosyflow",
-    "components",
-    "pipelines",
-    "conf",
-    "pyproject.toml",
-    "README.md",
-    "images/library",
-    "images/install-library",
-)
+LIBRARY = ("cosyflow", "components", "pipelines", "conf", "pyproject.toml", "images/library", "images/install-library")
 INSTALLER = "images/install-packages"
 
 
