@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-
-from images.builders import Buildah
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLUSTER_TOOLS = REPOSITORY.parent / "shared" / "cluster"
@@ -55,6 +57,51 @@ def read_lock(path: Path) -> dict[str, str]:
 
 
 def import_image(reference: str) -> None:
-    """Sends an image to the node through a pipe: an archive would be gigabytes."""
-    with Buildah().archive(reference) as archive:
-        subprocess.run([CLUSTER_TOOLS / "image", "import", "-"], stdin=archive, check=True, stdout=subprocess.DEVNULL)
+    """Sends the node those layers of an image that it has not unpacked yet, and drops them there when it has.
+
+    containerd would keep each layer both packed and unpacked: of these images that is gigabytes more than `.ci/run`
+    may take.
+    """
+    with tempfile.TemporaryDirectory(dir=LOCK.parent) as folder:
+        packing = ["--quiet", "--compression-format", "zstd", "--compression-level", "1"]
+        subprocess.run(["buildah", "push", *packing, reference, f"oci:{folder}:{reference}"], check=True)
+        blobs = Path(folder, "blobs", "sha256")
+        (described,) = _read_json(Path(folder, "index.json"))["manifests"]
+        manifest = _read_json(blobs / _hexadecimal(described))
+        unpacked = _count_unpacked(_read_json(blobs / _hexadecimal(manifest["config"]))["rootfs"]["diff_ids"])
+        for layer in manifest["layers"][:unpacked]:
+            (blobs / _hexadecimal(layer)).unlink()
+        sending = ["tar", "--remove-files", "-C", folder, "-cf", "-", "oci-layout", "index.json", "blobs"]
+        with subprocess.Popen(sending, stdout=subprocess.PIPE) as archive:
+            load = [CLUSTER_TOOLS / "image", "import", "-"]
+            subprocess.run(load, stdin=archive.stdout, check=True, stdout=subprocess.DEVNULL)
+    _containerd("content", "rm", *(layer["digest"] for layer in manifest["layers"][unpacked:]))
+
+
+def _count_unpacked(layers: list[str]) -> int:
+    """How many of an image's layers, from its first one on, the node has unpacked.
+
+    containerd names what is unpacked by the layers below it too (ChainID of the OCI image specification).
+    """
+    there = {line.split()[0] for line in _containerd("snapshots", "ls").splitlines()}
+    chain = ""
+    for count, layer in enumerate(layers):
+        chain = f"sha256:{sha256(f'{chain} {layer}'.encode()).hexdigest()}" if chain else layer
+        if chain not in there:
+            return count
+    return len(layers)
+
+
+def _containerd(*arguments: str) -> str:
+    socket = Path(os.environ["KUBECONFIG"]).parent / "run" / "containerd.sock"
+    command = ["ctr", "--address", str(socket), "--namespace", "k8s.io", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _hexadecimal(described: dict[str, Any]) -> str:
+    digest: str = described["digest"]
+    return digest.removeprefix("sha256:")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
