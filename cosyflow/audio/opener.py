@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import soundfile
@@ -45,6 +45,7 @@ def open_audio(locator: str | bytes, name: str | None = None) -> tuple[torch.Ten
         float32 samples in [-1, 1] of shape [channels, samples], and the sample rate in Hz.
     Raises:
         AudioError: the file is missing, empty, truncated, not audio, or holds a sample that is not a finite number.
+        OutageError: the store went away, which says nothing of the file.
     """
     import torch  # stages that read only headers run where there is none
 
@@ -89,8 +90,53 @@ def _opened(locator: str | bytes, name: str) -> Iterator[BinaryIO]:
         raise
     except (CosyFlowError, OSError) as error:
         raise AudioError(f"{name}: cannot be opened ({_reason(error)})") from error
-    with opened as stream:
-        yield stream
+    with opened as file:
+        stream = _RememberingStream(file)
+        try:
+            yield cast(BinaryIO, stream)
+        except AudioError:
+            stream.raise_failure(name)
+            raise
+        stream.raise_failure(name)
+
+
+class _RememberingStream(io.RawIOBase):
+    """A stream whose failed reads outlive libsndfile, which takes them for the end of the file.
+
+    Without it a store that goes away in the middle of a file would make that file a damaged one.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._failure: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except (CosyFlowError, OSError) as error:
+            self._failure = error
+            return 0
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def raise_failure(self, name: str) -> None:
+        if isinstance(self._failure, OutageError):
+            raise self._failure
+        if self._failure:
+            raise AudioError(f"{name}: cannot be read ({_reason(self._failure)})") from self._failure
 
 
 def _reason(error: Exception) -> str:

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosyflow import storage
 from cosyflow.audio.opener import inspect_audio, open_audio
-from cosyflow.errors import AudioError
+from cosyflow.errors import AudioError, OutageError
 
 SAMPLE_RATE = 24000
 
@@ -88,6 +89,36 @@ def test_inspection_sees_it_without_decoding(case: str) -> None:
     content, reason = DAMAGED[case]
     with pytest.raises(AudioError, match=f"utterance 7: .*{reason}"):
         inspect_audio(content, name="utterance 7")
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC"])
+@pytest.mark.parametrize("failing_from", [0, 100, 30_000])
+def test_an_outage_in_the_middle_is_no_damage(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], format: str, failing_from: int
+) -> None:
+    class Store(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= failing_from:
+                raise OutageError("s3://bucket/a: NETWORK_CONNECTION")
+            return super().read(size)
+
+    content = encoded(noise(96_000), format)
+    monkeypatch.setattr(storage, "open_read", lambda uri: Store(content))
+    with pytest.raises(OutageError, match="NETWORK_CONNECTION"):
+        open_audio("s3://bucket/a")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_disk_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 1000:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    monkeypatch.setattr(storage, "open_read", lambda path: Disk(encoded(noise(96_000))))
+    with pytest.raises(AudioError, match=r"^a\.wav: cannot be read \(Input/output error\)$"):
+        open_audio("a.wav")
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
