@@ -23,6 +23,8 @@ ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_S3"
 SECRET_KEYS = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
 SHARED_MEMORY = {"name": "shared-memory", "mountPath": "/dev/shm"}  # noqa: S108 - where the loaders' processes share
 
+TEMPORARY_FILES = {"name": "temporary-files", "mountPath": "/tmp"}  # noqa: S108 - of the pod alone
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
@@ -119,6 +121,7 @@ def _replica(spec: JobSpec, count: int) -> Object:
         "containers": [_container(spec)],
         "volumes": [
             {"name": SHARED_MEMORY["name"], "emptyDir": {"medium": "Memory", "sizeLimit": settings.shm_size}},
+            *([{"name": TEMPORARY_FILES["name"], "emptyDir": {}}] if _makes_tmp(settings) else []),
             *settings.volumes,
         ],
     }
@@ -142,11 +145,25 @@ def _container(spec: JobSpec) -> Object:
         "args": ["-m", spec.module, *spec.arguments],
         "env": _environment(spec),
         "resources": _resources(settings, spec.gpus_per_node),
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": settings.read_only_root,
+            "capabilities": {"drop": ["ALL"]},
+        },
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [dict(SHARED_MEMORY), *settings.volume_mounts],
+        "volumeMounts": [
+            dict(SHARED_MEMORY),
+            *([dict(TEMPORARY_FILES)] if _makes_tmp(settings) else []),
+            *settings.volume_mounts,
+        ],
     }
     return _given(container)
+
+
+def _makes_tmp(settings: JobSettings) -> bool:
+    """A root that is only read needs a /tmp of its own, unless the settings mount one."""
+    mounted = {mount["mountPath"].rstrip("/") for mount in settings.volume_mounts}
+    return settings.read_only_root and TEMPORARY_FILES["mountPath"] not in mounted
 
 
 def _environment(spec: JobSpec) -> list[Object]:

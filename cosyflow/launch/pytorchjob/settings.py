@@ -31,6 +31,8 @@ class JobSettings:
     service_account: str = "default"
     run_as_user: int | None = None
     """User id of the processes; by default the image's, which must not be root."""
+    read_only_root: bool = True
+    """Processes can write below /tmp and what is mounted, and nowhere else."""
     queue: str = ""
     """Kueue's LocalQueue."""
 

@@ -92,6 +92,20 @@ def test_secrets_are_only_referred_to(monkeypatch: pytest.MonkeyPatch) -> None:
         assert text.count("mlpipeline-minio-artifact") == 2 * SPECS[name].num_nodes
 
 
+def test_a_root_that_is_only_read_has_one_place_for_temporary_files() -> None:
+    def mounted(**settings: Any) -> list[str]:
+        pod = replicas(build(spec(**settings)))["Master"]["template"]["spec"]
+        (container,) = pod["containers"]
+        names = [mount["name"] for mount in container["volumeMounts"]]
+        assert names == [volume["name"] for volume in pod["volumes"]]
+        return names
+
+    mount = {"name": "scratch", "mountPath": "/tmp/"}  # noqa: S108
+    assert mounted() == ["shared-memory", "temporary-files"]
+    assert mounted(read_only_root=False) == ["shared-memory"]
+    assert mounted(volumes=[{"name": "scratch", "emptyDir": {}}], volume_mounts=[mount]) == ["shared-memory", "scratch"]
+
+
 def test_what_a_task_was_given_reaches_the_pods_and_settings_win() -> None:
     settings = JobSettings(image="x:1", node_selector={"pool": "a"}, env=[{"name": "A", "value": "settings"}])
     task = {
