@@ -43,7 +43,10 @@ class WeightNormConv2d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, in, T, period] -> [B, out, T / stride, period]
         length = torch.linalg.vector_norm(self.weight_v, dim=(1, 2, 3), keepdim=True)
         weight = self.weight_v * (self.weight_g / length)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+        # Time last in memory, where a CPU vectorizes: of the other dimension there is only one period.
+        by_period, kernel = x.transpose(2, 3), weight.transpose(2, 3)
+        stride, padding = self.stride[::-1], self.padding[::-1]
+        return F.conv2d(by_period, kernel, self.bias, stride, padding).transpose(2, 3)
 
 
 class PeriodDiscriminator(nn.Module):
@@ -99,7 +102,8 @@ class SpectrogramDiscriminator(nn.Module):
             return_complex=True,
         )
         magnitude = spectrum.abs().transpose(1, 2).unsqueeze(1)  # [B, 1, frames, bins]
-        return _judge(magnitude, self.discriminators, self.out)
+        # A CPU convolves large maps of few channels up to twice as fast with channels last in memory.
+        return _judge(magnitude.to(memory_format=torch.channels_last), self.discriminators, self.out)
 
 
 class MultiPeriodDiscriminator(nn.Module):
