@@ -1,6 +1,6 @@
 """Speed of the flow models against the official modules: training step, and the ONNX estimator against eager.
 
-    python tests/bench/flow.py --upstream DIR [--device cuda] [--size mid|full] [--versions 1 2 3]
+    python tests/bench/flow.py --upstream DIR [--device cuda] [--size tiny|mid|full] [--versions 1 2 3]
 
 DIR is a checkout of the official repository with its Matcha-TTS submodule, in an environment that can import both.
 Both sides train the same sizes on the same batches, which are the official ones: utterances as long as read speech, in
@@ -65,6 +65,18 @@ CONFIGS: dict[str, dict[str, FlowConfig]] = {
         ),
     },
 }
+
+
+RECIPES = {"1": "cosyvoice", "2": "cosyvoice2", "3": "cosyvoice3"}
+
+
+def sizes_of(size: str, version: str) -> FlowConfig:
+    """`tiny` is the size of the recipes for tests, which the official encoder of CosyVoice 2 cannot have."""
+    if size == "tiny":
+        from cosyflow.config.load import load_config
+
+        return load_config(Path(__file__).resolve().parents[2] / "conf" / f"{RECIPES[version]}.tiny.yaml").flow
+    return CONFIGS[size][version]
 
 
 def official_batches(config: FlowConfig, count: int) -> list[FlowBatch]:
@@ -273,7 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upstream", type=Path, help="checkout of the official repository")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", choices=CONFIGS, default="mid")
+    parser.add_argument("--size", choices=["tiny", *CONFIGS], default="mid")
     parser.add_argument("--versions", nargs="+", choices=["1", "2", "3"], default=["1", "2", "3"])
     parser.add_argument("--batches", type=int, default=3, help="different batches in a step's time")
     parser.add_argument("--rounds", type=int, default=5)
@@ -285,7 +297,7 @@ def main() -> None:
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     print(f"{processor or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for version in args.versions:
-        config = CONFIGS[args.size][version]
+        config = sizes_of(args.size, version)
         if args.only != "estimator":
             measure_training(config, args, device)
         if args.only != "training" and find_spec("onnxruntime"):

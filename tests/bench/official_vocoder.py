@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -15,7 +16,7 @@ import torch
 from cosyflow.config.vocoder import HiFiGanConfig
 
 WINDOW_SAMPLES = 24480
-MAX_FRAMES = 2000
+LEARNING_RATE = 2e-4
 GRAD_CLIP = 5.0
 
 
@@ -32,15 +33,18 @@ def _load(stream: io.BytesIO) -> tuple[torch.Tensor, int]:
     return torch.from_numpy(samples.T), rate
 
 
-def batches(shards: list[str], tokenizer: str, config: HiFiGanConfig) -> Iterator[dict]:
-    """One pass of the official pipeline for vocoder training, its steps and settings in the official order."""
+def batches(shards: list[str], tokenizer: str, config: HiFiGanConfig, max_frames: int) -> Iterator[dict[str, Any]]:
+    """One pass of the official pipeline for vocoder training, its steps and settings in the official order.
+
+    A batch has at most `max_frames` mel frames, of which the official recipe says 2,000.
+    """
     from cosyvoice.dataset import processor
     from cosyvoice.tokenizer.tokenizer import get_qwen_tokenizer
 
     mel = config.loss.mel_spec_transform[0]
     rate, hop = mel.sampling_rate, mel.hop_size
     build_tokenizer = functools.partial(get_qwen_tokenizer, token_path=tokenizer, skip_special_tokens=True)
-    data: Iterator[dict] = processor.parquet_opener({"src": shard} for shard in shards)
+    data: Iterator[dict[str, Any]] = processor.parquet_opener({"src": shard} for shard in shards)
     data = processor.tokenize(data, build_tokenizer, "all")
     data = processor.filter(data, max_length=6000, min_length=100, token_max_length=200, token_min_length=1)
     data = processor.resample(data, rate)
@@ -50,7 +54,7 @@ def batches(shards: list[str], tokenizer: str, config: HiFiGanConfig) -> Iterato
     data = processor.parse_embedding(data, normalize=True)
     data = processor.shuffle(data, 1000)
     data = processor.sort(data, 500)
-    data = processor.batch(data, "dynamic", max_frames_in_batch=MAX_FRAMES)
+    data = processor.batch(data, "dynamic", max_frames_in_batch=max_frames)
     return processor.padding(data, use_spk_embedding=False, gan=True)
 
 
@@ -65,12 +69,16 @@ def _mel(config: HiFiGanConfig) -> Callable[..., torch.Tensor]:
 
 
 def build(config: HiFiGanConfig) -> torch.nn.Module:
-    """The official training model, generator of CosyVoice 2 and discriminators, with the sizes of `config`."""
-    from cosyvoice.hifigan.discriminator import MultipleDiscriminator, MultiResSpecDiscriminator
+    """The official training model, generator of CosyVoice 2 and discriminators, with the sizes of `config`.
+
+    The official discriminators have the released sizes written into their code; their layers are replaced by layers of
+    the same kind with other channels.
+    """
+    from cosyvoice.hifigan import discriminator
     from cosyvoice.hifigan.f0_predictor import ConvRNNF0Predictor
     from cosyvoice.hifigan.generator import HiFTGenerator
     from cosyvoice.hifigan.hifigan import HiFiGan
-    from matcha.hifigan.models import MultiPeriodDiscriminator
+    from matcha.hifigan import models
 
     sizes = config.generator
     generator = HiFTGenerator(
@@ -82,23 +90,53 @@ def build(config: HiFiGanConfig) -> torch.nn.Module:
         source_resblock_dilation_sizes=[list(dilations) for dilations in sizes.source_resblock_dilation_sizes],
         f0_predictor=ConvRNNF0Predictor(num_class=1, in_channels=80, cond_channels=sizes.f0_channels),
     )
-    discriminator = MultipleDiscriminator(MultiPeriodDiscriminator(), MultiResSpecDiscriminator())
-    return HiFiGan(generator, discriminator, [_mel(config)])
+    by_period = models.MultiPeriodDiscriminator()
+    by_period.discriminators = torch.nn.ModuleList(map(models.DiscriminatorP, config.discriminator.periods))
+    for each in by_period.discriminators:
+        widths = config.discriminator.period_channels
+        each.convs, each.conv_post = _resize([*each.convs, each.conv_post], widths, models.weight_norm)
+    by_resolution = discriminator.MultiResSpecDiscriminator()
+    by_resolution.discriminators = torch.nn.ModuleList(
+        discriminator.SpecDiscriminator(resolution.n_fft, resolution.hop_size, resolution.win_size)
+        for resolution in config.discriminator.resolutions
+    )
+    for each in by_resolution.discriminators:
+        widths = (config.discriminator.spectrogram_channels,) * len(each.discriminators)
+        layers = [*each.discriminators, each.out]
+        each.discriminators, each.out = _resize(layers, widths, discriminator.weight_norm)
+    return HiFiGan(generator, discriminator.MultipleDiscriminator(by_period, by_resolution), [_mel(config)])
+
+
+def _resize(
+    layers: list[torch.nn.Conv2d], widths: tuple[int, ...], weight_norm: Callable[[torch.nn.Module], torch.nn.Module]
+) -> tuple[torch.nn.ModuleList, torch.nn.Module]:
+    """The last `len(widths)` layers and the one behind them, as convolutions with so many output channels."""
+    inputs, outputs = (1, *widths), (*widths, 1)
+    resized = [
+        weight_norm(torch.nn.Conv2d(inputs[place], width, layer.kernel_size, layer.stride, layer.padding))
+        for place, (width, layer) in enumerate(zip(outputs, layers[-len(outputs) :], strict=True))
+    ]
+    return torch.nn.ModuleList(resized[:-1]), resized[-1]
 
 
 def build_step(
-    config: HiFiGanConfig, mel: torch.Tensor, waveform: torch.Tensor, f0: torch.Tensor, device: torch.device
-) -> Callable[[], None]:
-    """Both turns of the official loop on one batch: mel [B, 80, F], waveform [B, T], f0 [B, F]."""
-    model = build(config).to(device).train()
-    optimizers = {
-        turn: torch.optim.Adam(getattr(model, turn).parameters(), lr=2e-4) for turn in ("discriminator", "generator")
-    }
-    values = {"speech_feat": mel.transpose(1, 2), "speech": waveform, "pitch_feat": f0}
+    config: HiFiGanConfig, weights: dict[str, torch.Tensor], device: torch.device
+) -> Callable[[dict[str, Any]], None]:
+    """Both turns of the official loop on a batch with speech_feat [B, F, 80], speech [B, T] and pitch_feat [B, F].
 
-    def step() -> None:
+    Training starts from `weights`, which must be those of a model of exactly the same sizes.
+    """
+    model = build(config)
+    model.load_state_dict(weights, strict=True)
+    model = model.to(device).train()
+    optimizers = {
+        turn: torch.optim.Adam(getattr(model, turn).parameters(), lr=LEARNING_RATE)
+        for turn in ("discriminator", "generator")
+    }
+
+    def step(batch: dict[str, Any]) -> None:
         for turn, optimizer in optimizers.items():
-            model({**values, "turn": turn}, device)["loss"].backward()
+            model({**batch, "turn": turn}, device)["loss"].backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP)
             optimizer.step()
             for each in optimizers.values():
