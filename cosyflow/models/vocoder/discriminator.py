@@ -43,10 +43,7 @@ class WeightNormConv2d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, in, T, period] -> [B, out, T / stride, period]
         length = torch.linalg.vector_norm(self.weight_v, dim=(1, 2, 3), keepdim=True)
         weight = self.weight_v * (self.weight_g / length)
-        # Time last in memory, where a CPU vectorizes: of the other dimension there is only one period.
-        by_period, kernel = x.transpose(2, 3), weight.transpose(2, 3)
-        stride, padding = self.stride[::-1], self.padding[::-1]
-        return F.conv2d(by_period, kernel, self.bias, stride, padding).transpose(2, 3)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
 class PeriodDiscriminator(nn.Module):
