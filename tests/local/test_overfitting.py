@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from cosyflow.audio.f0 import fast_f0
+from cosyflow.audio.f0 import fast_f0, import_world
 from cosyflow.audio.features import mel_spectrogram
 from cosyflow.config.load import load_config
 from cosyflow.config.recipe import Recipe
@@ -58,22 +61,30 @@ def test_a_flow_learns_eight_utterances(version: str, tmp_path: Path) -> None:
     assert after < 0.5 * before
 
 
-WINDOW, UPDATES = 32, 2000
-RECIPE_MEL = "{n_fft: 1920}"
-# The recipe's bands are 53 Hz apart, hardly show harmonics and leave the pitch of the waveform open: 160 bands up to
-# 4 kHz see it. The recipe's distance, which is measured in the end, counts three times as much.
-MEL_DISTANCES = (*[RECIPE_MEL] * 3, "{n_fft: 2048, hop_size: 240, win_size: 1024, num_mels: 160, fmax: 4000}")
+WINDOW, UPDATES = 96, 1600
+# The recipe's mel moves by one frame, 20 ms, and its bands are as wide as the frame rate, 50 Hz: to it a burst in every
+# frame, without any pitch, sounds like a voice. A shorter window sees the bursts, a longer one with narrow bands the
+# harmonics.
+BURSTS = "{n_fft: 512, hop_size: 120, win_size: 480, num_mels: 40}"
+HARMONICS = "{n_fft: 2048, hop_size: 300, win_size: 2048, num_mels: 160, fmax: 4000}"
 VOCODER = (
     "hifigan.generator.base_channels=32",
+    "hifigan.generator.nsf_alpha=0.5",  # a louder source: in so few updates the generator hardly uses the recipe's
     "hifigan.generator.resblock_kernel_sizes=[3, 7]",
     "hifigan.generator.resblock_dilation_sizes=[[1, 3], [1, 3]]",
     "hifigan.generator.source_resblock_dilation_sizes=[[1, 3], [1, 3], [1, 3]]",
     "hifigan.discriminator.periods=[2, 5]",
     "hifigan.discriminator.period_channels=[4, 8, 16]",
-    "hifigan.discriminator.resolutions=[{n_fft: 512, hop_size: 120, win_size: 480}]",
+    "hifigan.discriminator.resolutions=[{n_fft: 1024, hop_size: 240, win_size: 960}]",
     "hifigan.loss.f0_loss_weight=10.0",
-    f"hifigan.loss.mel_spec_transform=[{', '.join(MEL_DISTANCES)}]",
+    f"hifigan.loss.mel_spec_transform=[{{n_fft: 1920}}, {BURSTS}, {HARMONICS}, {HARMONICS}]",
 )
+
+
+def raw_harvest(waveform: torch.Tensor, sample_rate: int, hop_size: int) -> np.ndarray:
+    """WORLD's Harvest as it is, in Hz."""
+    f0, _ = import_world().harvest(waveform.double().numpy(), sample_rate, frame_period=1000 * hop_size / sample_rate)
+    return np.asarray(f0)
 
 
 def compare_pitch(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
@@ -85,11 +96,13 @@ def compare_pitch(real: np.ndarray, generated: np.ndarray) -> tuple[float, float
 
 @pytest.mark.slow
 def test_a_vocoder_learns_one_utterance(tmp_path: Path) -> None:
-    """Log-mel distance falls to a quarter and the pitch follows. Four to five minutes of one core.
+    """Log-mel distance falls to a quarter and the pitch follows, by our tracker and by Harvest.
 
-    The waveform is written beside the corpus.
+    Four to five minutes of one core. The waveform is written beside the corpus.
     """
-    files = sorted(SPEECH.rglob("367_130732_000009_000000.wav"))  # 4 s of a lively voice, 180 to 330 Hz
+    # 4 s of a lively voice, 130 to 360 Hz. On many recordings Harvest does not agree with itself: where noise 20 dB
+    # below the speech is added, the correlation with what it measured before may fall to 0.4. Here it is 0.999.
+    files = sorted(SPEECH.rglob("3080_5032_000003_000000.wav"))
     if not files:
         pytest.skip(f"no recorded speech at {SPEECH}")
     recipe, index = open_corpus(make_speech_corpus(tmp_path, "cosyvoice2", files, f0="fast"), *VOCODER)
@@ -119,15 +132,26 @@ def test_a_vocoder_learns_one_utterance(tmp_path: Path) -> None:
 
     before = vocode()[1]
     for update in range(UPDATES):
-        windows = [batch for epoch in (2 * update, 2 * update + 1) for batch in data.batches(epoch, 0)]
         falling = rate.lr * min(1.0, 0.1 + 1.8 * (1 - update / UPDATES))  # in the second half
-        updater.update(windows, update, falling, stop=False)
+        updater.update(list(data.batches(update, 0)), update, falling, stop=False)
     waveform, after = vocode()
     soundfile.write(tmp_path / "vocoded.wav", waveform.numpy(), recipe.sample_rate)
-    pitches = [fast_f0(sound, recipe.sample_rate, recipe.mel.hop_size) for sound in (speech.waveform, waveform)]
-    correlation, missed = compare_pitch(*pitches)
-    print(f"log-mel distance {after / before:.3f} of the first, f0 correlation {correlation:.3f}, missed {missed:.3f}")
+    assert soundfile.info(tmp_path / "vocoded.wav").frames == len(speech.waveform)
+    print(f"log-mel distance {after / before:.3f} of the first")
     assert after <= 0.25 * before
+
+    def compare(track: Callable[[torch.Tensor, int, int], np.ndarray]) -> tuple[float, float]:
+        of_both = [track(sound, recipe.sample_rate, recipe.mel.hop_size) for sound in (speech.waveform, waveform)]
+        correlation, missed = compare_pitch(*of_both)
+        print(f"by {track.__name__}: f0 correlation {correlation:.3f}, missed {missed:.3f}")
+        return correlation, missed
+
+    correlation, missed = compare(fast_f0)
     assert correlation >= 0.9
     assert missed <= 0.05
-    assert soundfile.info(tmp_path / "vocoded.wav").frames == len(speech.waveform)
+    if importlib.util.find_spec("pyworld") is None:
+        warnings.warn("pitch was not compared by Harvest: the extra harvest is not installed", stacklevel=1)
+        return
+    correlation, missed = compare(raw_harvest)
+    assert correlation >= 0.9
+    assert missed <= 0.15
