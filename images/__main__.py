@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from images.sources import git_commit
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = CHECKOUT / "build/images/requirements"
-SIZES = CHECKOUT / "build/images/layers.json"
+SIZES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cosyflow" / "layers.json"
+"""Of layers by their digests: measuring one of gigabytes takes minutes, which a fresh checkout need not spend again."""
 PYTHON_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 LOCAL_REGISTRY = "localhost"
 BASE_LIMIT_BYTES = 250_000_000

@@ -43,6 +43,7 @@ def read_sizes(path: Path) -> dict[str, Size]:
 
 
 def write_sizes(path: Path, sizes: Mapping[str, Size]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.partial")
     unfinished.write_text(json.dumps({digest: asdict(size) for digest, size in sizes.items()}), encoding="utf-8")
     unfinished.replace(path)
