@@ -75,6 +75,7 @@ def import_image(reference: str) -> None:
         with subprocess.Popen(sending, stdout=subprocess.PIPE) as archive:
             load = [CLUSTER_TOOLS / "image", "import", "-"]
             subprocess.run(load, stdin=archive.stdout, check=True, stdout=subprocess.DEVNULL)
+        assert archive.returncode == 0, f"{reference}: tar could not read all that buildah wrote"
     _containerd("content", "rm", *(layer["digest"] for layer in manifest["layers"][unpacked:]))
 
 

@@ -13,12 +13,10 @@ import pytest
 
 from cosyflow import storage
 from tests.cluster import postgres
+from tests.cluster.conftest import SECRET, STORE_IN_PODS
 from tests.cluster.test_manifests import K8S, RESTRICTED, kubectl, render
 
 pytestmark = pytest.mark.slow
-
-STORE_IN_PODS = "http://minio-service.kubeflow:9000"
-SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
 
 
 @pytest.fixture

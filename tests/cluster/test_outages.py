@@ -16,6 +16,7 @@ from cosyflow import storage
 from cosyflow.launch.train_stage import launch
 from cosyflow.standins.models import make_stand_ins
 from cosyflow.training.arguments import Arguments
+from tests.cluster.conftest import SPEECH
 from tests.cluster.faults import kill_store, service_away
 from tests.cluster.small_training import (
     LONG,
@@ -33,7 +34,6 @@ pytestmark = pytest.mark.slow
 
 NAMESPACE = "kubeflow"
 MLFLOW_IN_PODS = "http://mlflow:5000"
-SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech" / "LibriTTS-mini"
 TIMES = 30
 """How often each recording is in the data stage's corpus, so that the stage lasts."""
 

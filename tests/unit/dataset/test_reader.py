@@ -97,7 +97,7 @@ def test_a_shard_that_changed_after_indexing_is_named(index, make_shards):
 def test_reader_travels_without_its_cache(index):
     reader = UtteranceReader(index)
     expected = utterances_and_speech(reader.read(range(12)))
-    copy = pickle.loads(pickle.dumps(reader))  # noqa: S301
+    copy = pickle.loads(pickle.dumps(reader))  # noqa: S301 - our own bytes
     assert utterances_and_speech(copy.read(range(12))) == expected
 
 
