@@ -85,8 +85,7 @@ def _make(builder: Builder, build: Build, labels: dict[str, str], title: str) ->
         return
     print(title, flush=True)
     began = time.monotonic()
-    takes_labels = not build.reference.rpartition(":")[0].endswith("-packages")
-    given = {"BASE_IMAGE": build.upon, **(labels if takes_labels else {})}
+    given = {"BASE_IMAGE": build.upon, **(labels if build.finished else {})}
     builder.build(CHECKOUT, CHECKOUT / build.dockerfile, build.reference, given)
     print(f"{build.reference}: built in {time.monotonic() - began:.0f} s", flush=True)
 

@@ -11,6 +11,8 @@ from images.sources import INSTALLER, LIBRARY, content_tag
 
 TASK_IMAGES = ("base", "extract", "train")
 """Images that tasks of the pipeline run in; the packages of each lie upon those of the one before."""
+PACKAGES = ("base", "cuda", "extract", "train")
+"""What tasks need, from the lowest layer to the highest."""
 IMAGES = (*TASK_IMAGES, "mlflow")
 
 
@@ -19,6 +21,8 @@ class Build:
     """One Dockerfile, upon one image, under one name."""
 
     image: str
+    finished: bool
+    """Whether this is what pods run, not the packages below it."""
     dockerfile: str
     upon: str
     reference: str
@@ -42,10 +46,10 @@ def plan_builds(
         sources = [f"images/{image}", INSTALLER]
         tag = content_tag(checkout, sources, upon, requirements["build"], requirements[image])
         name = image if image == "mlflow" else f"{image}-packages"
-        return Build(image, f"images/{image}/Dockerfile", upon, f"{prefix}-{name}:{tag}")
+        return Build(image, image == "mlflow", f"images/{image}/Dockerfile", upon, f"{prefix}-{name}:{tag}")
 
     below: dict[str, Build] = {}
-    for image in TASK_IMAGES:
+    for image in PACKAGES:
         upon = below[BELOW[image]].reference if image in BELOW else python_image
         below[image] = packages(image, upon)
 
@@ -56,12 +60,12 @@ def plan_builds(
             continue
         needed = below[image]
         tag = content_tag(checkout, LIBRARY, needed.reference, requirements["build"])
-        chain = [below[name] for name in TASK_IMAGES[: TASK_IMAGES.index(image) + 1]]
+        chain = [below[name] for name in PACKAGES[: PACKAGES.index(image) + 1]]
         builds += [build for build in chain if build not in builds]
-        builds.append(Build(image, "images/library/Dockerfile", needed.reference, f"{prefix}-{image}:{tag}"))
+        builds.append(Build(image, True, "images/library/Dockerfile", needed.reference, f"{prefix}-{image}:{tag}"))
     return builds
 
 
 def made_by(builds: Sequence[Build]) -> dict[str, str]:
     """The reference of each finished image."""
-    return {build.image: build.reference for build in builds}
+    return {build.image: build.reference for build in builds if build.finished}

@@ -17,8 +17,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("--only-group", "image-mlflow"),
 }
 """Options of `uv export`: a dependency group, or all that the library depends on."""
-BELOW = {"extract": "base", "train": "extract"}
+BELOW = {"cuda": "base", "extract": "cuda", "train": "extract"}
 """The image whose packages are there already."""
+CUDA = ("nvidia-", "cuda-")
+"""What the names of CUDA's packages begin with. They come with torch, and are a layer of their own below it."""
 
 
 def export(uv: str, checkout: Path) -> dict[str, str]:
@@ -29,6 +31,8 @@ def export(uv: str, checkout: Path) -> dict[str, str]:
         CosyFlowError: uv cannot be run, or an image lacks packages of the one below it.
     """
     exported = {name: read(_uv_export(uv, checkout, options)) for name, options in GROUPS.items()}
+    cuda = {package: text for package, text in exported["extract"].items() if package.startswith(CUDA)}
+    exported["cuda"] = exported["base"] | cuda
     texts = {}
     for name, packages in exported.items():
         below = exported[BELOW[name]] if name in BELOW else {}

@@ -41,7 +41,11 @@ def test_tells_the_end_and_the_newest_outputs_of_this_recipe(data_root: Path, fi
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE"])  # of a local run, of a server
 def test_tells_a_good_end_by_one_word(state: str, data_root: Path) -> None:
-    assert "Ended as **SUCCEEDED**." in write_report(data_root, state, None)
+    assert "Ended as **SUCCEEDED**.\n" in write_report(data_root, state, None)
+
+
+def test_tells_where_the_reason_is_when_the_server_gives_none(data_root: Path) -> None:
+    assert "The graph of the run shows which task did not succeed" in write_report(data_root, "FAILED", None)
 
 
 def test_tells_the_end_even_when_the_recipe_is_wrong(data_root: Path) -> None:

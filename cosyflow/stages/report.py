@@ -12,6 +12,9 @@ from cosyflow.stages.merge import NAME as LISTS
 from cosyflow.stages.recipe import load_recipe, resolve_subsets
 from cosyflow.stages.train import model_name
 
+NO_REASON = "The graph of the run shows which task did not succeed; the last lines of its log say why."
+"""Where the pipeline's runner tells none, as Kubeflow Pipelines does not."""
+
 
 def run(
     data_root: str,
@@ -25,7 +28,8 @@ def run(
     error: str,
 ) -> str:
     """A page that says how the run ended and lists the newest outputs below the data root."""
-    lines = ["# CosyFlow run", "", f"Ended as **{state}**." + (f" {error}" if error else ""), ""]
+    reason = error or ("" if state == "SUCCEEDED" else NO_REASON)
+    lines = ["# CosyFlow run", "", f"Ended as **{state}**. {reason}".rstrip(), ""]
     try:
         settings = load_recipe(recipe, overrides)
         subsets = resolve_subsets(settings, train_subsets, dev_subsets, test_subsets).every

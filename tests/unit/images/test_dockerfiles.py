@@ -54,8 +54,10 @@ def test_every_requirement_of_the_lock_has_a_hash() -> None:
     if not Path(uv).exists():
         pytest.skip("uv is not installed, which reads uv.lock")
     texts = export(uv, CHECKOUT)
-    assert set(texts) == set(GROUPS)
+    assert set(texts) == {*GROUPS, "cuda"}
     for text in texts.values():
         assert all("--hash=sha256:" in block for block in read(text).values())
     assert "torch" in read(texts["extract"])
     assert not read(texts["extract"]).keys() & read(texts["base"]).keys()
+    assert "nvidia-nccl-cu13" in read(texts["cuda"])
+    assert not [package for package in read(texts["extract"]) if package.startswith("nvidia-")]
