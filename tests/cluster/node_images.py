@@ -59,24 +59,31 @@ def read_lock(path: Path) -> dict[str, str]:
 def import_image(reference: str) -> None:
     """Sends the node those layers of an image that it has not unpacked yet, and drops them there when it has.
 
-    containerd would keep each layer both packed and unpacked: of these images that is gigabytes more than `.ci/run`
-    may take.
+    containerd would keep each layer both packed and unpacked, and buildah keeps all that it packs in two forms for a
+    while: of these images that is gigabytes more than `.ci/run` may take. buildah does not pack a layer whose file it
+    finds in the folder: an empty one of that name stands for each that the node has.
     """
+    inspected = subprocess.run(["buildah", "inspect", "--type", "image", reference], check=True, capture_output=True)
+    layers = json.loads(inspected.stdout)["OCIv1"]["rootfs"]["diff_ids"]
+    there = layers[: _count_unpacked(layers)]
     with tempfile.TemporaryDirectory(dir=LOCK.parent) as folder:
+        blobs = Path(folder, "blobs", "sha256")
+        blobs.mkdir(parents=True)
+        for digest in there:
+            (blobs / _hexadecimal(digest)).touch()
         packing = ["--quiet", "--compression-format", "zstd", "--compression-level", "1"]
         subprocess.run(["buildah", "push", *packing, reference, f"oci:{folder}:{reference}"], check=True)
-        blobs = Path(folder, "blobs", "sha256")
         (described,) = _read_json(Path(folder, "index.json"))["manifests"]
-        manifest = _read_json(blobs / _hexadecimal(described))
-        unpacked = _count_unpacked(_read_json(blobs / _hexadecimal(manifest["config"]))["rootfs"]["diff_ids"])
-        for layer in manifest["layers"][:unpacked]:
-            (blobs / _hexadecimal(layer)).unlink()
+        packed = [layer["digest"] for layer in _read_json(blobs / _hexadecimal(described["digest"]))["layers"]]
+        assert packed[: len(there)] == there, f"{reference}: buildah packed layers that the node has"
+        for digest in there:
+            (blobs / _hexadecimal(digest)).unlink()
         sending = ["tar", "--remove-files", "-C", folder, "-cf", "-", "oci-layout", "index.json", "blobs"]
         with subprocess.Popen(sending, stdout=subprocess.PIPE) as archive:
             load = [CLUSTER_TOOLS / "image", "import", "-"]
             subprocess.run(load, stdin=archive.stdout, check=True, stdout=subprocess.DEVNULL)
         assert archive.returncode == 0, f"{reference}: tar could not read all that buildah wrote"
-    _containerd("content", "rm", *(layer["digest"] for layer in manifest["layers"][unpacked:]))
+    _containerd("content", "rm", *packed[len(there) :])
 
 
 def _count_unpacked(layers: list[str]) -> int:
@@ -99,8 +106,7 @@ def _containerd(*arguments: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def _hexadecimal(described: dict[str, Any]) -> str:
-    digest: str = described["digest"]
+def _hexadecimal(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
