@@ -27,6 +27,7 @@ from tests.cluster.small_training import (
     has_checkpoint,
     in_the_background,
     job_name,
+    make_arguments,
     timeline,
     wait_for,
 )
@@ -91,8 +92,13 @@ def test_the_next_launcher_goes_on_with_the_job_of_a_killed_one(arguments: Argum
 
 
 @pytest.mark.slow
-def test_a_job_that_nobody_follows_ends_within_two_minutes(arguments: Arguments, settings_file: str) -> None:
-    endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, "train_conf.max_epoch=100000"))
+def test_a_job_that_nobody_follows_ends_within_two_minutes(
+    arguments: Arguments, settings_file: str, store: str, tmp_path: Path
+) -> None:
+    # the store keeps what is deleted for five minutes: many checkpoints a second would be gigabytes there
+    make_arguments(store, tmp_path / "long_epochs", num_train=600)
+    seldom = ("train_conf.max_epoch=100000", "train_conf.save_per_step=200")
+    endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, *seldom))
     killed_launcher(endless, settings_file)
     start = time.monotonic()
     cluster = Cluster(NAMESPACE)
