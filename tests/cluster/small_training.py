@@ -19,7 +19,7 @@ UPDATES = 40
 LONG = 300
 SMALL_MODEL = (
     "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
-    "train_conf.tokens_per_step=120", "train_conf.save_per_step=5", "train_conf.log_interval=1",
+    "train_conf.tokens_per_step=120", "train_conf.save_per_step=20", "train_conf.log_interval=1",
     "train_conf.max_epoch=200",
 )  # fmt: skip
 
