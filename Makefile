@@ -23,7 +23,9 @@ demo: $(INSTALLED)
 		$(if $(RECIPE),--recipe "$(RECIPE)")
 
 # Two workers with one thread each: the models of the tests are too small to gain from more.
-PYTEST = OMP_NUM_THREADS=1 $(1) -m pytest --numprocesses 2 --dist loadfile
+# The files' own order: by their number of tests, as xdist would have it, the longest trainings come last, and one of the
+# two processes waits for the other.
+PYTEST = OMP_NUM_THREADS=1 $(1) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
 	$(call PYTEST,$(BIN)/python) $(TESTS)

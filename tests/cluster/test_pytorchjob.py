@@ -117,7 +117,7 @@ def test_a_job_that_nobody_follows_ends_within_two_minutes(
     [
         ({"image": "localhost/nowhere/train:1"}, "cannot get the image localhost/nowhere/train:1"),
         ({"node_selector": {"no": "such-node"}, "pending_seconds": 3}, "has no node: Unschedulable: 0/1 nodes"),
-        ({"s3_secret": "no-such-secret"}, 'secret "no-such-secret" not found'),
+        ({"s3_secret": "no-such-secret", "pull_seconds": 3}, 'secret "no-such-secret" not found'),
     ],
     ids=["image", "node", "secret"],
 )
@@ -134,7 +134,7 @@ def test_what_cannot_start_fails_within_a_minute(
 
 @pytest.mark.slow
 def test_a_job_of_another_run_is_refused(arguments: Arguments, pod_settings: dict[str, Any], tmp_path: Path) -> None:
-    waiting = JobSettings(**{**pod_settings, "node_selector": {"no": "such-node"}, "pending_seconds": 30})
+    waiting = JobSettings(**{**pod_settings, "node_selector": {"no": "such-node"}, "pending_seconds": 15})
     log = tmp_path / "train.log"
     refused = "belongs to another run"
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 ROUNDS = 5
 SETTINGS = ("train_conf.max_epoch=1", "train_conf.tokens_per_step=2000", "train_conf.log_interval=10")
-UTTERANCES = 400
+UTTERANCES = 250
 IN_IMAGES = "/opt/cosyflow/conf/cosyvoice2.tiny.yaml"
 
 
