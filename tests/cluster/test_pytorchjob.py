@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
@@ -93,13 +94,16 @@ def test_the_next_launcher_goes_on_with_the_job_of_a_killed_one(arguments: Argum
 
 @pytest.mark.slow
 def test_a_job_that_nobody_follows_ends_within_two_minutes(
-    arguments: Arguments, settings_file: str, store: str, tmp_path: Path
+    arguments: Arguments, pod_settings: dict[str, Any], store: str, tmp_path: Path
 ) -> None:
+    # the worker may end first, and the operator would then delete the master with its last lines
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(yaml.safe_dump({**pod_settings, "clean_pod_policy": "None"}))
     # the store keeps what is deleted for five minutes: many checkpoints a second would be gigabytes there
     make_arguments(store, tmp_path / "long_epochs", num_train=600)
     seldom = ("train_conf.max_epoch=100000", "train_conf.save_per_step=200")
     endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, *seldom))
-    killed_launcher(endless, settings_file)
+    killed_launcher(endless, str(kept))
     start = time.monotonic()
     cluster = Cluster(NAMESPACE)
     job = job_name(arguments)
