@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 
 class CosyFlowError(Exception):
     """A problem with the input, the settings or the environment, told in one line.
@@ -20,3 +23,27 @@ class OutageError(CosyFlowError):
 
 class AudioError(CosyFlowError):
     """Audio that cannot be used; the message names the file and says what is wrong."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong with the settings: which one, what is wrong with it, and what to do."""
+
+    setting: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {' '.join(self.text.split())}"
+
+
+class RefusalError(CosyFlowError):
+    """What was asked for cannot work, found before any work began. Command lines print a line for each problem."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each problem, as standard error shows them: `error: SETTING: what is wrong; what to do`."""
+        return [f"error: {problem}" for problem in self.problems]

@@ -70,6 +70,16 @@ class Manifest:
     seconds: float
     stand_ins: bool
     reused: bool = False
+    version: int = 0
+    """Of the code that made it (`cosyflow.run.stages`); 0 in data roots of CosyFlow 0.1."""
+    sources: list[str] = field(default_factory=list)
+    """The folders of the manifests that went in, in the order of `inputs`; theirs is `manifest.json` there."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each of `files`."""
+    made_by: dict[str, str] = field(default_factory=dict)
+    """`cosyflow` (version), `commit`, `clean` ("true" or "false"), `image`, `run` and `url` (of a Kubeflow run)."""
+    record: str = ""
+    """URI of the run's record."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True)

@@ -1,0 +1,1 @@
+"""What a run is: its settings, its stages, and what names their work."""
