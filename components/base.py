@@ -7,6 +7,7 @@ from typing import Any
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.pipeline_task import PipelineTask
 
 from cosyflow import __version__
 
@@ -18,6 +19,12 @@ def image_reference(image: str) -> str:
     if image not in IMAGES:
         raise ValueError(f"{image}: not one of {', '.join(IMAGES)}")
     return f"cosyflow-{image}:{__version__}"
+
+
+def image_of(task: PipelineTask) -> str:
+    """The image that a component's task runs in."""
+    reference: str = task.component_spec.implementation.container.image
+    return reference
 
 
 def component(image: str, **settings: Any) -> Callable[[Callable[..., Any]], BaseComponent]:

@@ -1,28 +1,22 @@
-"""How a stage keeps its promises: equal work is done once, interrupted work goes on, deleted work is noticed.
+"""What a stage leaves: its outputs under `<data root>/<stage>/<name>/<key>/`, and last of all their `manifest.json`.
 
-Outputs of a stage lie under `<data root>/<stage>/<name>/<key>/`. The key is made of the stage's inputs, its settings
-and the code that makes it. `manifest.json` is written last: a folder without it is unfinished. `latest.json` beside the
-keys names the newest finished one, which is what a run that leaves this stage out hands on.
+A folder without it is unfinished. What the key is made of, and when work is done, is told in `cosyflow.run`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
-from cosyflow.progress import say
 
 MANIFEST = "manifest.json"
 LATEST = "latest.json"
-KEY_LENGTH = 16
+"""Beside the keys of a subset or model: the newest finished manifest, for people."""
 
 
 @dataclass(frozen=True)
@@ -97,135 +91,36 @@ class Manifest:
         return cls.from_json(storage.read_text(uri), uri)
 
 
-def code_digest(modules: Sequence[str]) -> str:
-    """SHA-256 over the Python sources of modules and packages, so that changed code does not hand on old outputs."""
-    total = hashlib.sha256()
-    for module in sorted(modules):
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(module)
-        origin = Path(spec.origin)
-        sources = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
-        for source in sources:
-            total.update(str(source.relative_to(origin.parent)).encode() + b"\0" + source.read_bytes() + b"\0")
-    return total.hexdigest()
-
-
-def stage_key(stage: str, name: str, inputs: Sequence[str], settings: Mapping[str, Any], code: str) -> str:
-    """The key of a stage's outputs: equal exactly when inputs (digests), settings and code are equal."""
-    identity = json.dumps([stage, name, list(inputs), settings, code], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(identity.encode()).hexdigest()[:KEY_LENGTH]
-
-
-def run_stage(
-    stage: str,
-    name: str,
-    data_root: str,
-    inputs: Sequence[Manifest],
-    settings: Mapping[str, Any],
-    active: bool,
-    work: Callable[[str], StageResult],
-    code: Sequence[str],
-) -> Manifest:
-    """Does a stage's work unless it is done already, and tells what there is.
-
-    Args:
-        stage: the stage's name, e.g. "speech-token".
-        name: what it works on: a subset, or a model.
-        data_root: folder or s3:// prefix of all stages.
-        inputs: manifests of the earlier stages.
-        settings: what changes the outputs, as JSON values. What does not (number of processes) stays out.
-        active: False hands on the newest finished outputs without working.
-        work: makes the outputs in the folder that it is given; called again with the same folder after an interruption.
-        code: modules whose sources make the outputs.
-
-    Raises:
-        CosyFlowError: when inactive and there is nothing to hand on, or from `work`.
-    """
-    place = storage.join(data_root, stage, name)
-    label = f"{stage} {name}".strip()
-    if not active:
-        manifest = _newest(stage, name, place)
-        say(label, f"not in the range of stages: hands on {manifest.uri}")
-        return replace(manifest, reused=True)
-
-    digests = [manifest.digest for manifest in inputs]
-    key = stage_key(stage, name, digests, settings, code_digest(code))
-    output = storage.join(place, key)
-    finished = storage.join(output, MANIFEST)
-    if storage.exists(finished):
-        before, problem = _finished_before(finished)
-        if before is not None:
-            say(label, f"done before: hands on {output}")
-            storage.write_text(storage.join(place, LATEST), before.to_json())
-            return replace(before, reused=True)
-        say(label, f"{problem}: makes it again")
-        storage.remove(finished)
-
-    storage.make_directory(output)
-    start = time.monotonic()
-    result = work(output)
-    sizes = {file: storage.size(storage.join(output, file)) for file in sorted(result.files)}
-    manifest = Manifest(
-        stage=stage,
-        name=name,
-        key=key,
-        uri=output,
-        digest=result.digest or _digest_files(output, result.files),
-        counts=result.counts,
-        files=sizes,
-        folders={folder: _measure(output, folder) for folder in sorted(result.folders)},
-        settings=dict(settings),
-        inputs=digests,
-        details=result.details,
-        seconds=round(time.monotonic() - start, 3),
-        stand_ins=result.stand_ins or any(manifest.stand_ins for manifest in inputs),
-    )
-    storage.write_text(finished, manifest.to_json())
-    storage.write_text(storage.join(place, LATEST), manifest.to_json())
-    return manifest
-
-
-def _finished_before(uri: str) -> tuple[Manifest | None, str]:
-    """The manifest of finished work that is still whole, or None and what is wrong with it."""
+def find_finished(folder: str) -> Manifest | None:
+    """The manifest in a stage's folder; None when there is none, or it is of CosyFlow 0.1 or damaged."""
+    uri = storage.join(folder, MANIFEST)
+    if not storage.exists(uri):
+        return None
     try:
-        manifest = Manifest.read(uri)
-    except CosyFlowError as error:  # of an older layout, or damaged
-        return None, str(error)
-    lost = _lost_files(manifest)
-    return (None, f"{lost[0]} is gone from {manifest.uri}") if lost else (manifest, "")
+        return Manifest.read(uri)
+    except CosyFlowError:
+        return None
 
 
-def _newest(stage: str, name: str, place: str) -> Manifest:
-    latest = storage.join(place, LATEST)
-    remedy = f"run the stage {stage} for {name or 'it'} first (start at an earlier stage)"
-    if not storage.exists(latest):
-        raise CosyFlowError(f"{latest}: no such file; {remedy}")
-    manifest = Manifest.read(latest)
-    lost = _lost_files(manifest)
-    if lost:
-        raise CosyFlowError(f"{storage.join(manifest.uri, lost[0])}: gone or of another size; {remedy}")
-    return manifest
-
-
-def _lost_files(manifest: Manifest) -> list[str]:
+def lost_files(manifest: Manifest) -> list[str]:
     """Files and folders of a finished stage that are no longer there, or no longer whole."""
     lost = [name for name, size in manifest.files.items() if not _has_size(storage.join(manifest.uri, name), size)]
-    return lost + [name for name, measure in manifest.folders.items() if _measure(manifest.uri, name) != measure]
+    return lost + [name for name, found in manifest.folders.items() if measure(manifest.uri, name) != found]
 
 
 def _has_size(uri: str, size: int) -> bool:
     return storage.exists(uri) and storage.size(uri) == size
 
 
-def _measure(output: str, folder: str) -> list[int]:
+def measure(output: str, folder: str) -> list[int]:
     """Number of files below a folder, and their bytes."""
     files = storage.list_files(storage.join(output, folder))
     return [len(files), sum(file.size for file in files)]
 
 
-def _digest_files(output: str, files: Sequence[str]) -> str:
+def digest_of(digests: Mapping[str, str]) -> str:
+    """One digest for the files of a stage, from theirs by name."""
     total = hashlib.sha256()
-    for file in sorted(files):
-        total.update(f"{file}\0{storage.digest(storage.join(output, file))}\0".encode())
+    for file, digest in sorted(digests.items()):
+        total.update(f"{file}\0{digest}\0".encode())
     return total.hexdigest()

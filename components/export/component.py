@@ -8,21 +8,13 @@ from components.base import component
 
 @component(image="train")
 def export(
-    averaged: dsl.Input[dsl.Model],
-    data_root: str,
-    recipe: str,
-    overrides: list[str],
-    model: str,
-    start_stage: int,
-    stop_stage: int,
-    manifest: dsl.Output[dsl.Model],
-    metrics: dsl.Output[dsl.Metrics],
+    averaged_model: dsl.Input[dsl.Model],
+    record: str,
+    stamp: str,
+    exported_model: dsl.Output[dsl.Model],
+    export_metrics: dsl.Output[dsl.Metrics],
 ):
     """Exports the averaged model as TorchScript and ONNX, and compares both with the model itself."""
-    from cosyflow.stage import Manifest
-    from cosyflow.stages import activity, export, outputs
+    from cosyflow.run.task import run_stage
 
-    doing = activity("export", start_stage, stop_stage)
-    outputs.publish(
-        export.run(Manifest.read(averaged.path), data_root, recipe, overrides, model, doing), manifest, metrics
-    )
+    run_stage("export", record, [averaged_model], exported_model, export_metrics)

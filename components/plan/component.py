@@ -1,23 +1,58 @@
 """Component plan."""
 
 # No postponed annotations here: KFP reads them as types.
+from typing import List, NamedTuple  # noqa: UP035 - KFP knows no list[str] within a NamedTuple
+
 from components.base import component
 
 
 @component(image="base")
 def plan(
+    run: str,
+    data_root: str,
     recipe: str,
     overrides: list[str],
+    data_url: str,
+    pretrained_dir: str,
     train_subsets: list[str],
     dev_subsets: list[str],
     test_subsets: list[str],
-    pretrained_dir: str,
     start_stage: int,
     stop_stage: int,
-) -> list[str]:
-    """Checks recipe, stages, subsets and pretrained models before anything is downloaded. Returns all subsets."""
-    from cosyflow.stages import plan
+    instruct: str,
+    max_reject_share: float,
+    num_processes: int,
+    num_utts_per_parquet: int,
+    f0: str,
+    reject_dir: str,
+    model: str,
+    train_engine: str,
+    num_workers: int,
+    prefetch: int,
+    pin_memory: bool,
+    use_amp: bool,
+    dpo: bool,
+    ref_model: str,
+    deepspeed_config: str,
+    deepspeed_save_states: str,
+    mlflow_uri: str,
+    experiment: str,
+    checkpoint: str,
+    qwen_pretrain_path: str,
+    launcher: str,
+    job: str,
+    num_nodes: int,
+    gpus_per_node: int,
+    average_num: int,
+    val_best: bool,
+    registered_model: str,
+    ui_url: str,
+) -> NamedTuple("Plan", [("record", str), ("subsets", List[str]), ("todo", str), ("stamp_download", str), ("stamp_prepare", str), ("stamp_speaker_embedding", str), ("stamp_speech_token", str), ("stamp_parquet", str), ("stamp_merge", str), ("stamp_train", str), ("stamp_average", str), ("stamp_export", str), ("stamp_register", str)]):
+    """Checks the whole run, all of it at once, writes its record, and tells what is to be done."""
+    parameters = dict(locals())
+    from collections import namedtuple
 
-    return plan.run(
-        recipe, overrides, train_subsets, dev_subsets, test_subsets, pretrained_dir, start_stage, stop_stage
-    )
+    from cosyflow.run.entry import begin
+
+    found = begin(parameters.pop("run"), parameters)
+    return namedtuple("Plan", found)(**found)

@@ -8,31 +8,14 @@ from components.base import component
 
 @component(image="train")
 def register(
-    averaged: dsl.Input[dsl.Model],
-    exported: dsl.Input[dsl.Model],
-    data_root: str,
-    recipe: str,
-    overrides: list[str],
-    registered_model: str,
-    mlflow_uri: str,
-    start_stage: int,
-    stop_stage: int,
-    manifest: dsl.Output[dsl.Model],
-    metrics: dsl.Output[dsl.Metrics],
+    averaged_model: dsl.Input[dsl.Model],
+    exported_model: dsl.Input[dsl.Model],
+    record: str,
+    stamp: str,
+    registered_models: dsl.Output[dsl.Model],
+    registry_metrics: dsl.Output[dsl.Metrics],
 ):
     """Registers the averaged and the exported model under an alias."""
-    from cosyflow.stage import Manifest
-    from cosyflow.stages import activity, outputs, register
+    from cosyflow.run.task import run_stage
 
-    doing = activity("register", start_stage, stop_stage)
-    made = register.run(
-        Manifest.read(averaged.path),
-        Manifest.read(exported.path),
-        data_root,
-        recipe,
-        overrides,
-        registered_model,
-        mlflow_uri,
-        doing,
-    )
-    outputs.publish(made, manifest, metrics)
+    run_stage("register", record, [averaged_model, exported_model], registered_models, registry_metrics)

@@ -8,22 +8,13 @@ from components.base import component
 
 @component(image="extract")
 def speaker_embedding(
-    prepared: dsl.Input[dsl.Dataset],
-    data_root: str,
-    pretrained_dir: str,
-    num_processes: int,
-    max_reject_share: float,
-    start_stage: int,
-    stop_stage: int,
-    manifest: dsl.Output[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
+    kaldi_files: dsl.Input[dsl.Dataset],
+    record: str,
+    stamp: str,
+    embeddings: dsl.Output[dsl.Dataset],
+    embedding_metrics: dsl.Output[dsl.Metrics],
 ):
     """Extracts CAM++ embeddings of a subset's utterances and speakers."""
-    from cosyflow.stage import Manifest
-    from cosyflow.stages import activity, outputs, speaker_embedding
+    from cosyflow.run.task import run_stage
 
-    doing = activity("speaker-embedding", start_stage, stop_stage)
-    made = speaker_embedding.run(
-        Manifest.read(prepared.path), data_root, pretrained_dir, num_processes, max_reject_share, doing
-    )
-    outputs.publish(made, manifest, metrics)
+    run_stage("speaker-embedding", record, [kaldi_files], embeddings, embedding_metrics)

@@ -8,31 +8,13 @@ from components.base import component
 
 @component(image="extract")
 def speech_token(
-    prepared: dsl.Input[dsl.Dataset],
-    data_root: str,
-    recipe: str,
-    overrides: list[str],
-    pretrained_dir: str,
-    num_processes: int,
-    max_reject_share: float,
-    start_stage: int,
-    stop_stage: int,
-    manifest: dsl.Output[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
+    kaldi_files: dsl.Input[dsl.Dataset],
+    record: str,
+    stamp: str,
+    tokens: dsl.Output[dsl.Dataset],
+    token_metrics: dsl.Output[dsl.Metrics],
 ):
     """Extracts the discrete speech tokens of a subset's utterances."""
-    from cosyflow.stage import Manifest
-    from cosyflow.stages import activity, outputs, speech_token
+    from cosyflow.run.task import run_stage
 
-    doing = activity("speech-token", start_stage, stop_stage)
-    made = speech_token.run(
-        Manifest.read(prepared.path),
-        data_root,
-        recipe,
-        overrides,
-        pretrained_dir,
-        num_processes,
-        max_reject_share,
-        doing,
-    )
-    outputs.publish(made, manifest, metrics)
+    run_stage("speech-token", record, [kaldi_files], tokens, token_metrics)

@@ -20,8 +20,6 @@ def option(
         rest: further settings of `argparse`'s `add_argument`, e.g. `choices`.
     """
     metadata = {"meaning": meaning, "spelling": spelling, "effect": effect, "settings": rest}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 

@@ -55,6 +55,24 @@ def fetch_text(url: str) -> str:
     raise AssertionError("the last attempt returns or raises")
 
 
+def content_length(url: str, timeout: float = 5.0) -> int | None:
+    """Bytes of a file at a URL, by one quick question; 0 where the server does not tell, None where there is no such file.
+
+    Raises:
+        CosyFlowError: the server cannot be reached, or refuses.
+    """
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": f"cosyflow/{__version__}"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - http(s) only
+            return int(response.headers.get("Content-Length") or 0)
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):
+            return None
+        raise CosyFlowError(f"{url}: the server answers with status {error.code}") from error
+    except (*_TRANSFER_ERRORS, ValueError) as error:
+        raise CosyFlowError(f"{url}: the server cannot be reached ({getattr(error, 'reason', error)})") from error
+
+
 def fetch(url: str, part: Path, label: str) -> FileDigests:
     """Fetches a file of any size to `part`; bytes that are there already are its start.
 

@@ -70,6 +70,22 @@ def read_kaldi(directory: str) -> KaldiData:
     return data
 
 
+def outside_wavs(directory: str) -> list[str]:
+    """The audio files, sorted, that a folder's wav.scp names elsewhere; none for a folder without one.
+
+    A relative path is meant from the folder, or else from the working directory, as `cosyflow.corpus.prepare` reads it.
+    """
+    if not storage.exists(storage.join(directory, WAV_SCP)):
+        return []
+    inside = f"{directory.rstrip('/')}/"
+    wavs = {wav for wav in _read_table(directory, WAV_SCP).values() if not wav.startswith(inside)}
+    return sorted(wav for wav in wavs if "://" in wav or wav.startswith("/") or _is_beside_the_process(wav, directory))
+
+
+def _is_beside_the_process(wav: str, directory: str) -> bool:
+    return not storage.is_remote(directory) and not storage.exists(storage.join(directory, wav))
+
+
 def write_kaldi(data: KaldiData, directory: str) -> list[str]:
     """Writes the utterances in their order; returns the names of the files.
 

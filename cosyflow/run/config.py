@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
 
 import yaml
 
@@ -98,10 +99,13 @@ class Graph:
     """What the graph is compiled with: fields of a run's file, and no parameters of the compiled pipeline."""
 
     subsets_at_once: int = option("Subsets that a server works on at the same time.", 2)
-    resources: dict[str, dict[str, str]] = option(
-        "What a stage's pod asks for: STAGE: {cpu_request, cpu_limit, memory_request, memory_limit, accelerator,"
-        " accelerator_limit}, in Kubernetes' units.",
-        {},
+    resources: dict[str, dict[str, str]] = field(
+        default_factory=dict,
+        metadata={
+            "meaning": "What a stage's pod asks for: STAGE: {cpu_request, cpu_limit, memory_request, memory_limit,"
+            " accelerator, accelerator_limit}, in Kubernetes' units.",
+            "settings": {},
+        },
     )
 
 
@@ -259,13 +263,11 @@ def merged(flat: Mapping[str, Any], described: Mapping[str, Any]) -> tuple[dict[
 
 def with_absolute_places(run: Run) -> Run:
     """The run with local places written from the root, as manifests, lists and the registry keep them."""
-    from pathlib import Path
-
     def absolute(place: str) -> str:
         return place if "://" in place else str(Path(place).absolute())
 
     names = ("data_root", "data_url", "pretrained_dir", "ref_model", "reject_dir", "job")
-    places = {name: absolute(getattr(run, name)) for name in names if getattr(run, name)}
+    places: dict[str, Any] = {name: absolute(getattr(run, name)) for name in names if getattr(run, name)}
     for name in ("checkpoint", "qwen_pretrain_path"):
         if getattr(run, name) not in ("", AUTO):
             places[name] = absolute(getattr(run, name))

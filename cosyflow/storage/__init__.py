@@ -27,7 +27,7 @@ from cosyflow.storage.local import LocalFiles
 from cosyflow.storage.s3 import S3Objects, impatient
 
 __all__ = [
-    "FileInfo", "digest", "download_tree", "exists", "impatient", "is_remote", "join", "list_files", "local_copy",
+    "FileInfo", "digest", "download_tree", "exists", "has_files", "impatient", "is_folder", "is_remote", "join", "list_files", "local_copy",
     "make_directory", "modified", "name", "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text",
     "remove", "size", "upload_tree", "write_bytes", "write_json", "write_text",
 ]  # fmt: skip
@@ -76,6 +76,18 @@ def exists(uri: str) -> bool:
     """Whether there is a file or a folder; in a store a folder exists when a key lies below it."""
     files, path = _resolve(uri)
     return files.kind(path) is not None
+
+
+def is_folder(uri: str) -> bool:
+    """Whether there is a folder; in a store: a key below it."""
+    files, path = _resolve(uri)
+    return files.kind(path) == "folder"
+
+
+def has_files(uri: str) -> bool:
+    """Whether a folder has any file or folder in it."""
+    files, path = _resolve(uri)
+    return files.has_any(path)
 
 
 def size(uri: str) -> int:

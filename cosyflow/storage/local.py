@@ -42,6 +42,10 @@ class LocalFiles:
                     file = Path(folder) / name
                     yield file.relative_to(root).as_posix(), file.stat().st_size
 
+    def has_any(self, path: str) -> bool:
+        with _named(path):
+            return Path(path).is_dir() and any(Path(path).iterdir())
+
     def make_directory(self, path: str) -> None:
         with _named(path):
             Path(path).mkdir(parents=True, exist_ok=True)

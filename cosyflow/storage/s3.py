@@ -94,6 +94,9 @@ class S3Objects:
         info = self._call(path, lambda files: files.get_file_info(path))
         return {FileType.File: "file", FileType.Directory: "folder"}.get(info.type)
 
+    def has_any(self, path: str) -> bool:
+        return self.kind(path) == "folder"
+
     def size(self, path: str) -> int:
         info = self._call(path, lambda files: files.get_file_info(path))
         if not info.is_file:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cosyflow.config.load import load_config
 from cosyflow.config.recipe import Recipe
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import Problem, RefusalError
 
 CONF_VARIABLE = "COSYFLOW_CONF"
 NO_SUBSETS = "none"
@@ -47,7 +47,9 @@ def recipe_path(recipe: str) -> Path:
         {path.stem for folder in folders for path in folder.glob("*.yaml") if not path.name.startswith("images.")}
     )
     there = ", ".join(known) or "none"
-    raise CosyFlowError(f"{recipe}: no such recipe; there are {there}, or give the path of a .yaml file")
+    raise RefusalError(
+        [Problem("recipe", f"{recipe}: no such recipe; there are {there}, or give the path of a .yaml file")]
+    )
 
 
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -66,13 +68,17 @@ def resolve_subsets(
     """The subsets asked for; an empty list means the recipe's, and `["none"]` means none (test subsets only).
 
     Raises:
-        CosyFlowError: a subset is named twice, or has no usable name.
+        RefusalError: a subset is named twice, or has no usable name.
     """
     tests = () if list(test) == [NO_SUBSETS] else tuple(test) or recipe.corpus.test_subsets
     subsets = Subsets(tuple(train) or recipe.corpus.train_subsets, tuple(dev) or recipe.corpus.dev_subsets, tests)
-    for subset in subsets.every:
-        if not subset or "/" in subset or subset in (NO_SUBSETS, ".", ".."):
-            raise CosyFlowError(f"{subset!r} is not the name of a subset")
-        if subsets.every.count(subset) > 1:
-            raise CosyFlowError(f"{subset}: named twice among the train, dev and test subsets")
+    problems = []
+    for use in ("train", "dev", "test"):
+        for subset in getattr(subsets, use):
+            if not subset or "/" in subset or subset in (NO_SUBSETS, ".", ".."):
+                problems.append(Problem(f"{use}_subsets", f"{subset!r} is not the name of a subset; name a folder or archive"))
+            elif subsets.every.count(subset) > 1:
+                problems.append(Problem(f"{use}_subsets", f"{subset}: named twice among the subsets; name it once"))
+    if problems:
+        raise RefusalError(problems)
     return subsets

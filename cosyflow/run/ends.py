@@ -1,0 +1,83 @@
+"""What each task of a run leaves below `<data root>/runs/<run id>/`, for those that come after it to read.
+
+A task that runs however the others ended may depend on none of them, so this is how the report knows them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from cosyflow import storage
+from cosyflow.run.execute import RUN_VARIABLE, is_skipped
+from cosyflow.run.record import RUNS
+from cosyflow.stage import Manifest
+
+State = Literal["made", "reused", "skipped", "failed"]
+PLAN = "plan"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a task ended; `manifest` is what it made or handed on, as JSON values, and `error` why it failed."""
+
+    stage: str
+    name: str
+    state: State
+    seconds: float = 0.0
+    error: str = ""
+    manifest: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> End:
+        if is_skipped(manifest):
+            return cls(manifest.stage, manifest.name, "skipped")
+        seconds = 0.0 if manifest.reused else manifest.seconds
+        return cls(
+            manifest.stage, manifest.name, "reused" if manifest.reused else "made", seconds, "", asdict(manifest)
+        )
+
+    def read_manifest(self) -> Manifest | None:
+        return Manifest(**self.manifest) if self.manifest else None
+
+
+def run_id() -> str:
+    """Of the run that this process is a task of; "" outside of one."""
+    return os.environ.get(RUN_VARIABLE, "")
+
+
+def leave(data_root: str, end: End, run: str = "") -> None:
+    """Leaves a task's end; outside of a run nothing."""
+    run = run or run_id()
+    if run:
+        storage.write_json(_uri(data_root, run, f"{end.stage}.{end.name}" if end.name else end.stage), asdict(end))
+
+
+def leave_plan(data_root: str, ends: Sequence[End], record: str, run: str = "") -> None:
+    """Leaves what the plan found done: tasks that need not run leave nothing themselves."""
+    run = run or run_id()
+    if run:
+        storage.write_json(_uri(data_root, run, PLAN), {"record": record, "ends": [asdict(end) for end in ends]})
+
+
+def read_ends(data_root: str, run: str) -> tuple[list[End], str]:
+    """The ends of a run's tasks, those that the plan foresaw first, and the URI of its record ("" when it has none)."""
+    folder = storage.join(data_root, RUNS, run)
+    found: dict[tuple[str, str], End] = {}
+    record = ""
+    names = [file.path for file in storage.list_files(folder) if file.path.endswith(".json")]
+    for name in sorted(names, key=lambda name: name != f"{PLAN}.json"):
+        content = storage.read_json(storage.join(folder, name))
+        if name == f"{PLAN}.json" and "ends" in content:
+            record = content["record"]
+            ends = [End(**entry) for entry in content["ends"]]
+        else:
+            ends = [End(**content)]
+        found |= {(end.stage, end.name): end for end in ends}
+    return list(found.values()), record
+
+
+def _uri(data_root: str, run: str, name: str) -> str:
+    return storage.join(data_root, RUNS, run, f"{name}.json")

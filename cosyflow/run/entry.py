@@ -1,0 +1,85 @@
+"""What the first and the last task of a graph call: the plan before all stages, and the report after them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError, RefusalError
+from cosyflow.progress import say
+from cosyflow.run import config, ends, plan, report
+from cosyflow.run.ends import End
+from cosyflow.run.stages import STAGES
+
+NOTHING, SOMETHING = "nothing", "something"
+"""What there is to do."""
+
+
+def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Plans a run within a graph.
+
+    Args:
+        described: YAML text or URI of a run's file; "" for none.
+        parameters: the flat ones; each counts where it differs from its default.
+
+    Returns:
+        `record` (URI), `subsets`, `todo` ("nothing" when all is done), and by stage, as `stamp_STAGE`, what a cache
+        knows its tasks by.
+
+    A refusal is left for the run's report and told in a line for each problem; the process then ends with status 2.
+    """
+    run_id = ends.run_id()
+    try:
+        run, origin = plan.settle(parameters, described)
+        for name, source in origin.items():
+            say("plan", f"{name} = {getattr(run, name)!r} ({source})")
+        made = plan.plan(run, origin)
+    except RefusalError as refusal:
+        root = data_root_of(described, str(parameters.get("data_root", "")))
+        _leave_refusal(root, run_id, refusal)
+        for line in refusal.lines:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - the same lines as those of the commands
+        sys.exit(2)
+    plan.leave(made, run_id)
+    for link in made.unfinished:
+        say("plan", f"to do: {link.label}")
+    if not made.unfinished:
+        say("plan", "all is done already: nothing to do")
+    stamps = {f"stamp_{stage.replace('-', '_')}": made.stamp(stage, run_id or made.record.digest) for stage in STAGES}
+    return {
+        "record": made.uri,
+        "subsets": list(made.record.subsets.every),
+        "todo": SOMETHING if made.unfinished else NOTHING,
+        **stamps,
+    }
+
+
+def write_report(described: str, data_root: str, run_id: str, state: str, error: str, path: str) -> None:
+    """Writes the page that says how a run ended."""
+    root = data_root_of(described, data_root)
+    good = "SUCCEEDED" if state == "COMPLETE" else state  # a server's word for it, and a local run's
+    page = report.page(root, ends.run_id() or run_id, good, error)
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def data_root_of(described: str, data_root: str) -> str:
+    """Where a run's data lie, also of a run that is refused for other settings."""
+    if data_root:
+        return data_root
+    try:
+        return str(config.read_run(described).get("data_root", ""))
+    except CosyFlowError:
+        return ""
+
+
+def _leave_refusal(data_root: str, run_id: str, refusal: RefusalError) -> None:
+    if not data_root or not run_id:
+        return
+    try:
+        with storage.impatient():
+            ends.leave(data_root, End("plan", "", "failed", 0.0, "; ".join(map(str, refusal.problems))), run_id)
+    except CosyFlowError as error:
+        say("plan", f"the refusal cannot be left for the report ({error})")

@@ -1,0 +1,191 @@
+"""Before the first stage: refuses what cannot work, all of it at once, and tells what is to be done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cosyflow import storage
+from cosyflow.content import Digests
+from cosyflow.errors import CosyFlowError, Problem, RefusalError
+from cosyflow.run import config, ends
+from cosyflow.run.chain import Link, walk, why_broken
+from cosyflow.run.config import Run
+from cosyflow.run.ends import End
+from cosyflow.run.execute import SKIPPED, point_to, skipped
+from cosyflow.run.record import Record
+from cosyflow.run.stages import STAGES
+from cosyflow.stage import LATEST
+
+PROBE = ".cosyflow-write-probe"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can work.
+
+    Attributes:
+        uri: of its record.
+        links: all its work, done or not.
+        origin: where each setting that has not its default came from ("parameter" or "run").
+    """
+
+    record: Record
+    uri: str
+    links: tuple[Link, ...]
+    origin: Mapping[str, str]
+
+    @property
+    def unfinished(self) -> list[Link]:
+        """Work that the run is to do."""
+        return [link for link in self.links if link.stage.is_selected(self.record) and link.finished is None]
+
+    def stamp(self, stage: str, run: str) -> str:
+        """What a server's cache knows a stage's tasks by, beside their inputs.
+
+        Of finished work it is the digest of what was made; work that is missing gets the run's own name, which no
+        answer of the cache can have: a cached task could not notice that its output was deleted.
+        """
+        links = [link for link in self.links if link.stage.name == stage]
+        manifests = [link.finished for link in links]
+        if any(manifest is None for manifest in manifests) and STAGES[stage].is_selected(self.record):
+            return run
+        return "-".join(manifest.digest[:12] if manifest else SKIPPED for manifest in manifests)
+
+
+def settle(parameters: Mapping[str, Any], described: str = "") -> tuple[Run, dict[str, str]]:
+    """The run of flat parameters and a run's file, and where each setting that is not its default came from.
+
+    Raises:
+        RefusalError: settings are unknown or impossible.
+    """
+    values, origin = config.merged(parameters, config.read_run(described))
+    return config.from_parameters(values), origin
+
+
+def check(run: Run) -> Record:
+    """The record of a run that can work; nothing is written.
+
+    Raises:
+        RefusalError: something of it is wrong; it has all the problems.
+    """
+    record = Record.of(run)
+    selected = [stage for stage in STAGES.values() if stage.is_selected(record)]
+    with ThreadPoolExecutor(len(selected) + 1) as threads:
+        checks = [threads.submit(_check, stage.check, record) for stage in selected]
+        checks.append(threads.submit(_check, _no_write_access, record))
+        problems = [problem for one in checks for problem in one.result()]
+    if problems:
+        raise RefusalError(dict.fromkeys(problems))
+    return record
+
+
+def plan(run: Run, origin: Mapping[str, str] | None = None) -> Plan:
+    """Checks a run, writes its record, and looks what of it is done.
+
+    Raises:
+        RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
+    """
+    record = check(run)
+    _refuse_old_data_root(record)
+    digests = Digests(record.digests)
+    try:
+        links = tuple(walk(record, digests))
+    except RefusalError:
+        raise
+    except CosyFlowError as error:
+        raise RefusalError([Problem("run", str(error))]) from error
+    _refuse_broken_chain(record, links, digests)
+    uri = record.write()
+    for link in links:
+        if link.work and link.finished:
+            point_to(link.work, record, link.finished)
+    return Plan(record, uri, links, origin or {})
+
+
+def leave(plan: Plan, run: str) -> None:
+    """Leaves what the plan found, for the run's report."""
+    found = []
+    for link in plan.links:
+        if link.finished is not None:
+            found.append(End.of(replace(link.finished, reused=True)))
+        elif not link.stage.is_selected(plan.record):
+            found.append(End.of(skipped(link.stage, link.name)))
+    ends.leave_plan(plan.record.run.data_root, found, plan.uri, run)
+
+
+def _check(find: Any, record: Record) -> list[Problem]:
+    try:
+        return list(find(record))
+    except RefusalError as refusal:
+        return list(refusal.problems)
+    except CosyFlowError as error:  # an address that cannot be looked at
+        return [Problem("run", str(error))]
+
+
+def _no_write_access(record: Record) -> Iterator[Problem]:
+    """A problem when nothing can be written below the data root; what was written to try it is removed again."""
+    root = record.run.data_root
+    try:
+        if storage.is_remote(root):
+            with storage.impatient():
+                probe = storage.join(root, PROBE)
+                storage.write_text(probe, "")
+                storage.remove(probe)
+            return
+        there = next(path for path in [Path(root).absolute(), *Path(root).absolute().parents] if path.exists())
+        if not there.is_dir():
+            yield Problem("data_root", f"{root}: {there} is a file; name a folder")
+            return
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (CosyFlowError, OSError) as error:
+        yield Problem("data_root", f"{root}: cannot be written ({error}); give another place, or the right to write")
+
+
+def _refuse_old_data_root(record: Record) -> None:
+    """Work of CosyFlow 0.1 has keys that do not tell what it was made of, so it can neither be handed on nor ignored."""
+    for stage in STAGES.values():
+        for name in stage.names(record):
+            uri = storage.join(stage.place(record, name), LATEST)
+            if storage.exists(uri) and "version" not in storage.read_json(uri):
+                raise RefusalError(
+                    [
+                        Problem(
+                            "data_root",
+                            f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it"
+                            " was made of; give another data root. A training of it goes on there from its newest"
+                            " checkpoint: --checkpoint FILE",
+                        )
+                    ]
+                )
+
+
+def _refuse_broken_chain(record: Record, links: tuple[Link, ...], digests: Digests) -> None:
+    """What a run does not do itself it must find done, for just these settings."""
+    needed = {before for stage in STAGES.values() if stage.is_selected(record) for before in _all_before(stage.name)}
+    broken = [
+        link
+        for link in links
+        if link.stage.name in needed
+        and not link.stage.is_selected(record)
+        and link.finished is None
+        and (link.work is not None or not link.stage.inputs)
+    ]
+    if broken:
+        raise RefusalError(Problem("start_stage", why_broken(link, record, digests)) for link in broken)
+
+
+def _all_before(stage: str) -> set[str]:
+    direct = set(STAGES[stage].inputs)
+    return direct.union(*(_all_before(before) for before in direct))
+
+
+def run_name(record: Record) -> str:
+    """What a run is called where runs are listed: "cosyvoice2.tiny llm, 2 subsets"."""
+    count = len(record.subsets.every)
+    return f"{record.recipe_name} {record.run.model}, {count} subset{'' if count == 1 else 's'}"

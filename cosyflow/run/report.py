@@ -1,0 +1,127 @@
+"""What a run did, from the ends of its tasks: rows for a table, a page for the Kubeflow UI, and `summary.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cosyflow.errors import CosyFlowError
+from cosyflow.run.ends import End, read_ends
+from cosyflow.run.record import Record
+from cosyflow.run.stages import STAGES
+from cosyflow.stage import Manifest
+
+NO_REASON = "The graph of the run shows which task did not succeed; the last lines of its log say why."
+"""Where no task of ours could leave a reason: its pod never started, or was killed."""
+
+
+def page(data_root: str, run: str, state: str, error: str = "") -> str:
+    """How a run ended, as Markdown: its own tasks only, made or reused.
+
+    Args:
+        run: id of the run.
+        state: "SUCCEEDED", or whatever the server calls the end.
+        error: what the server says of it.
+    """
+    try:
+        ends, uri = read_ends(data_root, run)
+        record = Record.read(uri) if uri else None
+    except CosyFlowError as problem:
+        return f"# CosyFlow run\n\nEnded as **{state}**. {error}\n\nIts tasks' ends cannot be read: {problem}\n"
+    ordered = in_order(ends)
+    failures = [end for end in ordered if end.state == "failed"]
+    title = f"{record.recipe_name} {record.run.model}" if record else "run"
+    lines = [f"# CosyFlow {title}", "", f"Ended as **{state}**. {_reason(state, error, failures)}".rstrip(), ""]
+    for end in failures:
+        lines += [f"- **{end.stage} {end.name}** failed: {end.error}".replace("  ", " ")]
+    rows = [end for end in ordered if end.stage in STAGES and end.state != "failed"]
+    if rows:
+        lines += ["", "| stage | of | | made | seconds |", "|---|---|---|---|---|"]
+        lines += [_row(end) for end in rows]
+    manifests = [manifest for end in ordered if (manifest := end.read_manifest()) is not None]
+    lines += ["", *[f"{line}  " for manifest in manifests for line in (*loss_lines(manifest), *registry_lines(manifest))]]
+    if any(manifest.stand_ins for manifest in manifests):
+        lines += ["", "Stand-in models took part: nothing here is fit for use."]
+    if record:
+        lines += ["", f"Settings: `{record.uri}`"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def summary(ends: Sequence[End], report: str) -> dict[str, Any]:
+    """The run for programs; `report` is the path of the report for people. The numbered stages only."""
+    stages, registered = [], []
+    for end in in_order(ends):
+        if end.stage not in STAGES:
+            continue
+        manifest = end.read_manifest()
+        stages.append(
+            {
+                "stage": end.stage,
+                "name": end.name,
+                "key": manifest.key if manifest else "",
+                "uri": manifest.uri if manifest else "",
+                "state": end.state,
+                "seconds": end.seconds,
+                **({"error": end.error} if end.error else {}),
+            }
+        )
+        if manifest and end.stage == "register":
+            versions = manifest.details.get("versions", {})
+            registered += [{"name": name, "version": version} for name, version in versions.items()]
+    return {"stages": stages, "registered": registered, "report": report}
+
+
+def in_order(ends: Sequence[End]) -> list[End]:
+    """In the order of the stages; what is no stage comes first."""
+    order = list(STAGES)
+    return sorted(ends, key=lambda end: order.index(end.stage) if end.stage in order else -1)
+
+
+def describe_counts(manifests: Sequence[Manifest]) -> str:
+    """What stages made, in words: "52 of 53 utterances, 1 rejected" or "3 files"."""
+    totals: dict[str, int] = {}
+    for manifest in manifests:
+        for name, count in manifest.counts.items():
+            totals[name] = totals.get(name, 0) + count
+    parts = []
+    if {"inputs", "outputs", "rejects"} <= totals.keys():
+        inputs, outputs, rejects = (totals.pop(name) for name in ("inputs", "outputs", "rejects"))
+        parts.append(f"{outputs:,} of {inputs:,} utterances" + (f", {rejects:,} rejected" if rejects else ""))
+    for name, count in totals.items():
+        words = name.replace("_", " ")
+        if words.endswith("bytes"):
+            parts.append(f"{count / 1e6:.1f} MB {words.removesuffix('bytes')}".rstrip())
+        else:
+            parts.append(f"{count:,} {words}")
+    return ", ".join(parts)
+
+
+def loss_lines(manifest: Manifest) -> list[str]:
+    """Losses of a training's first and last epoch, and by how much they fell."""
+    if manifest.stage != "train":
+        return []
+    lines = []
+    for kind, label in (("train", "Training loss"), ("cv", "Validation loss")):
+        first, last = manifest.details.get(f"{kind}_loss_first"), manifest.details.get(f"{kind}_loss_last")
+        if first is not None and last is not None:
+            change = f"{last / first - 1:+.0%}" if first else "no change"
+            lines.append(f"{label:<16} {first:.3f} in the first epoch, {last:.3f} in the last ({change})")
+    return lines
+
+
+def registry_lines(manifest: Manifest) -> list[str]:
+    """The versions that were registered."""
+    versions = manifest.details.get("versions", {}) if manifest.stage == "register" else {}
+    return [f"{'Registered':<16} {name} version {version}" for name, version in versions.items()]
+
+
+def _reason(state: str, error: str, failures: Sequence[End]) -> str:
+    if state == "SUCCEEDED" or failures:
+        return ""
+    return error or NO_REASON
+
+
+def _row(end: End) -> str:
+    manifest = end.read_manifest()
+    made = describe_counts([manifest]) if manifest else ""
+    return f"| {end.stage} | {end.name} | {end.state} | {made} | {f'{end.seconds:.1f}' if end.seconds else ''} |"

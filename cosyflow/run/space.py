@@ -1,0 +1,26 @@
+"""Room on this machine's disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cosyflow import storage
+from cosyflow.errors import Problem
+from cosyflow.run.record import Record
+
+
+def too_little_space(record: Record, needed: int) -> Iterator[Problem]:
+    """A problem when the data root is on this machine and its disk has less than `needed` bytes free."""
+    root = record.run.data_root
+    if storage.is_remote(root):
+        return
+    there = next(path for path in [Path(root).absolute(), *Path(root).absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        yield Problem(
+            "data_root",
+            f"{root}: {free / 1e9:.1f} GB are free, about {needed / 1e9:.1f} GB are needed; make room, or give a"
+            " folder on another disk",
+        )

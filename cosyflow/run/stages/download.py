@@ -1,0 +1,123 @@
+"""Stage -1, download: one subset's archive, checked and unpacked, or a folder of one's own that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cosyflow import content, storage
+from cosyflow.content import Digests
+from cosyflow.corpus.kaldi import outside_wavs
+from cosyflow.errors import CosyFlowError, Problem
+from cosyflow.run import keys
+from cosyflow.run.definition import Job, Stage
+from cosyflow.run.record import Record
+from cosyflow.run.space import too_little_space
+from cosyflow.stage import Manifest, StageResult, find_finished
+
+SOURCE = "source"
+ARCHIVE_TO_DATA = 4
+"""Bytes of archive, unpacked files and shards for each byte of an archive: 3.4 to 3.8 for LibriTTS."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the speech comes from, and of a folder what is in it."""
+
+    data_url: str
+    content: str
+    """Digest of the names and contents of all files, those included that a wav.scp names elsewhere; "" of an archive."""
+
+
+def is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def settings(record: Record, name: str, digests: Digests) -> Settings:
+    url = record.data_url
+    return Settings(url, "" if is_web(url) else folder_digest(storage.join(url, name), digests))
+
+
+def work(job: Job) -> StageResult:
+    url = job.record.data_url
+    if is_web(url):
+        from cosyflow.corpus.download import download_subset
+
+        return download_subset(job.name, url, job.output)
+    folder = storage.join(url, job.name)
+    files = storage.list_files(folder)
+    counts = {"files": len(files), "bytes": sum(file.size for file in files)}
+    digest = settings(job.record, job.name, Digests(job.record.digests)).content
+    return StageResult(counts, [], details={SOURCE: folder}, digest=digest)
+
+
+def check(record: Record) -> Iterator[Problem]:
+    if is_web(record.data_url):
+        yield from _missing_archives(record)
+        return
+    for use in ("train", "dev", "test"):
+        for subset in getattr(record.subsets, use):
+            folder = storage.join(record.data_url, subset)
+            if not storage.exists(folder):
+                there = "" if record.run.data_url else " of the recipe"
+                yield Problem(
+                    f"{use}_subsets",
+                    f"{folder}: no such folder; name subsets that are below data_url{there}, or another data_url",
+                )
+            elif not storage.has_files(folder):
+                yield Problem(f"{use}_subsets", f"{folder}: nothing in it; give a LibriTTS tree or Kaldi files")
+
+
+def _missing_archives(record: Record) -> Iterator[Problem]:
+    """Archives that are still to be fetched and are not at the URL; and a disk that cannot hold them."""
+    from cosyflow.corpus.http import content_length
+
+    wanted = [name for name in STAGE.names(record) if not _is_finished(record, name)]
+    total = 0
+    for subset in wanted:
+        try:
+            length = content_length(f"{record.data_url.rstrip('/')}/{subset}.tar.gz")
+        except CosyFlowError as error:
+            yield Problem("data_url", f"{error}; mend the address, or name a folder with the subsets")
+            return
+        if length is None:
+            use = next(use for use in ("train", "dev", "test") if subset in getattr(record.subsets, use))
+            yield Problem(
+                f"{use}_subsets", f"{record.data_url.rstrip('/')}/{subset}.tar.gz: no such archive; name others"
+            )
+        total += length or 0
+    yield from too_little_space(record, total * ARCHIVE_TO_DATA)
+
+
+def _is_finished(record: Record, name: str) -> bool:
+    found = settings(record, name, Digests())
+    key = keys.key_of(STAGE.name, name, STAGE.version, keys.plain(found), [])
+    return find_finished(storage.join(STAGE.place(record, name), key)) is not None
+
+
+def source_folder(downloaded: Manifest) -> str:
+    """Where a downloaded subset's speech lies."""
+    return str(downloaded.details.get(SOURCE) or storage.join(downloaded.uri, "LibriTTS", downloaded.name))
+
+
+def folder_digest(folder: str, digests: Digests) -> str:
+    """Digest of a folder of speech by content. Raises CosyFlowError when it does not exist or is empty."""
+    files = digests.tree(folder)
+    if not files:
+        raise CosyFlowError(f"{folder}: no such folder, or nothing in it; give a LibriTTS tree or Kaldi files")
+    elsewhere = digests.files([wav for wav in outside_wavs(folder) if storage.exists(wav)])
+    return content.combine({**files, **{f"//{wav}": digest for wav, digest in elsewhere.items()}})
+
+
+STAGE = Stage(
+    name="download",
+    number=-1,
+    per="subset",
+    makes="speech",
+    inputs=(),
+    version=1,
+    settings=settings,
+    work=work,
+    check=check,
+    shared=True,
+)

@@ -1,0 +1,54 @@
+"""Stage 0, prepare: the Kaldi files of a subset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cosyflow import storage
+from cosyflow.content import Digests, combine
+from cosyflow.run.definition import Job, Stage
+from cosyflow.run.record import Record
+from cosyflow.run.stages.download import is_web, source_folder
+from cosyflow.run.stages.rejects import too_many_rejects
+from cosyflow.stage import StageResult
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Beside the speech itself."""
+
+    place: str
+    """Where the speech lies, when that is not below the data root: the Kaldi files name it by its place."""
+    instruct: str
+
+
+def settings(record: Record, name: str, digests: Digests) -> Settings:
+    url = record.data_url
+    return Settings("" if is_web(url) else storage.join(url, name), record.run.instruct)
+
+
+def work(job: Job) -> StageResult:
+    from cosyflow.corpus.prepare import prepare
+
+    (downloaded,) = job.inputs
+    run = job.record.run
+    made = prepare(
+        source_folder(downloaded), job.output, instruct=run.instruct or None, max_reject_share=run.max_reject_share
+    )
+    # the files name the audio without its samples: what is made of it must know when those change
+    files = {file: storage.digest(storage.join(job.output, file)) for file in made.files}
+    return replace(made, digest=combine({**files, "speech": downloaded.digest}))
+
+
+STAGE = Stage(
+    name="prepare",
+    number=0,
+    per="subset",
+    makes="kaldi_files",
+    inputs=("download",),
+    version=1,
+    settings=settings,
+    work=work,
+    accepts=too_many_rejects,
+    shared=True,
+)

@@ -1,0 +1,345 @@
+"""Stage 5, train: one part of a recipe, from the merged lists.
+
+What makes its weights names a training's folder: data, model, objective, start weights, precision and optimizer. How
+far and how it goes (epochs, logging, keeping, workers, devices, launcher) may change on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from cosyflow import storage
+from cosyflow.config.options import LaunchOptions, TrainingOptions
+from cosyflow.config.training import TrainConf
+from cosyflow.content import Digests, combine
+from cosyflow.errors import CosyFlowError, Problem, RefusalError
+from cosyflow.pretrained import QWEN2_FOLDER, TEXT_TOKENIZERS
+from cosyflow.run.config import AUTO
+from cosyflow.run.definition import Job, Stage
+from cosyflow.run.keys import differences, plain
+from cosyflow.run.record import Record
+from cosyflow.run.stages.merge import DEV_LIST, TRAIN_LIST
+from cosyflow.run.stages.pretrained_files import in_pretrained, missing_file
+from cosyflow.stage import MANIFEST, Manifest, StageResult, find_finished, lost_files
+
+if TYPE_CHECKING:
+    from cosyflow.training.arguments import Arguments
+
+RELEASED = {"hifigan": "hift.pt"}
+"""Names of released weights that are not the part's own: of the vocoder there is only the generator."""
+
+SECTIONS = {
+    "llm": ("llm", "sample_rate", "filter", "use_spk_embedding", "train_conf"),
+    "flow": ("flow", "sample_rate", "token_frame_rate", "mel", "filter", "use_spk_embedding", "train_conf"),
+    "hifigan": ("hifigan", "sample_rate", "token_frame_rate", "mel", "filter", "train_conf_gan"),
+}
+"""What of a recipe the training of a part reads, beside the frames that the flow tells of speech tokens."""
+
+NOT_READ = {
+    "llm": {"llm": ("sampling",), "train_conf": ("frames_per_step",)},
+    "flow": {"train_conf": ("tokens_per_step",), "flow.matching": ("inference_cfg_rate", "n_timesteps")},
+    "hifigan": {"train_conf_gan": ("tokens_per_step",)},
+}
+"""Settings of those sections that speak to inference, or to another part."""
+
+PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_best")
+"""Settings of train_conf that say how far a training goes and what is kept of it."""
+
+RECIPE_FILE = "recipe.yaml"
+TAGS_VARIABLE = "COSYFLOW_RUN_TAGS"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes a training's weights, beside its data."""
+
+    version: str
+    part: str
+    recipe: dict[str, Any]
+    frames_of_1000_tokens: int | None
+    """Of the flow that the vocoder's data are cut by."""
+    options: dict[str, Any]
+    """Those of `TrainingOptions` that have the effect "identity"."""
+    start: dict[str, str]
+    """Digests of what it starts from, by name."""
+
+
+def settings(record: Record, name: str, digests: Digests) -> Settings:
+    part = record.run.model
+    return Settings(
+        version=record.version,
+        part=part,
+        recipe=_recipe_settings(record),
+        frames_of_1000_tokens=record.recipe.flow.mel_frames(1000) if part == "hifigan" else None,
+        options=_identity_options(record),
+        start=_start_digests(record, digests),
+    )
+
+
+def work(job: Job) -> StageResult:
+    from cosyflow.launch.train_stage import launch
+
+    record = job.record
+    _tell_of_earlier_training(job)
+    recipe = storage.join(job.output, RECIPE_FILE)
+    record.write_recipe(recipe)
+    (lists,) = job.inputs
+    arguments = arguments_of(record, lists.uri, job.output, recipe)
+    os.environ[TAGS_VARIABLE] = json.dumps(_tags(record))
+    options = LaunchOptions(**{entry.name: getattr(record.run, entry.name) for entry in fields(LaunchOptions)})
+    _keep_manifest_of_fewer_epochs(job)
+    made = launch(arguments, options, job.task_config)
+    return replace(made, details={**made.details, "max_epoch": conf_of(record)[1].max_epoch})
+
+
+def find(folder: str, record: Record) -> Manifest | None:
+    """The manifest of so many epochs as are asked for, if they were trained and all is still there; else the newest."""
+    asked = storage.join(folder, _manifest_of(conf_of(record)[1].max_epoch))
+    if storage.exists(asked):
+        manifest = Manifest.read(asked)
+        if not lost_files(manifest):
+            return manifest
+    return find_finished(folder)
+
+
+def accepts(manifest: Manifest, record: Record) -> str:
+    """Whether a finished training went as far as is asked for.
+
+    Raises:
+        RefusalError: it went further, so that there is no model of so few epochs any more.
+    """
+    section, conf = conf_of(record)
+    done, asked = int(manifest.details.get("max_epoch", 0)), conf.max_epoch
+    if done > asked:
+        text = (
+            f"{asked}, but this training has gone on to {done} epochs ({manifest.uri}); ask for {done}, or change"
+            f" {section}.seed for a training of its own"
+        )
+        raise RefusalError([Problem(f"{section}.max_epoch", text)])
+    return f"trained for {done} of {asked} epochs so far" if done < asked else ""
+
+
+def check(record: Record) -> Iterator[Problem]:
+    run = record.run
+    yield from _unread_settings(record)
+    for setting in ("checkpoint", "qwen_pretrain_path", "ref_model"):
+        uri = getattr(run, setting)
+        if uri not in ("", AUTO) and not storage.exists(uri):
+            yield Problem(setting, f"{uri}: no such file or folder; mend the path, or leave it empty")
+    tokenizer = TEXT_TOKENIZERS[record.version]
+    if not (_qwen(record) and tokenizer == QWEN2_FOLDER):
+        yield from missing_file(record, tokenizer)
+    yield from _check_launch(record)
+    try:
+        from cosyflow.training.arguments import check_supported
+
+        check_supported(arguments_of(record, "", "", ""))
+    except RefusalError as refusal:
+        yield from refusal.problems
+
+
+def conf_of(record: Record) -> tuple[str, TrainConf]:
+    """The section of the recipe that says how the part is trained: its name and its settings."""
+    section = "train_conf_gan" if record.run.model == "hifigan" else "train_conf"
+    return section, getattr(record.recipe, section)
+
+
+def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Arguments:
+    """What the training's processes are told."""
+    from cosyflow.training.arguments import Arguments
+
+    run = record.run
+    qwen = _qwen(record)
+    chosen = {entry.name: getattr(run, entry.name) for entry in fields(TrainingOptions)}
+    return Arguments(
+        **{**chosen, "mlflow_uri": record.tracking},
+        config=recipe,
+        train_data=storage.join(lists, TRAIN_LIST) if lists else "",
+        cv_data=storage.join(lists, DEV_LIST) if lists else "",
+        model_dir=output,
+        checkpoint=_checkpoint(record),
+        qwen_pretrain_path=qwen,
+        tokenizer_path="" if qwen else run.pretrained_dir,
+        tensorboard_dir="" if not output or storage.is_remote(output) else storage.join(output, "tensorboard"),
+        run_name=record.model_name,
+    )
+
+
+def _recipe_settings(record: Record) -> dict[str, Any]:
+    part = record.run.model
+    found = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
+    if part == "llm" and record.run.dpo:
+        found["dpo"] = _plain(record.recipe.dpo)
+    for section, names in NOT_READ[part].items():
+        inner = found
+        for step in section.split("."):
+            inner = inner[step]
+        for name in names:
+            inner.pop(name, None)
+    for name in PROGRESS:
+        found[conf_of(record)[0]].pop(name)
+    return found
+
+
+def _identity_options(record: Record) -> dict[str, Any]:
+    run = record.run
+    names = [entry.name for entry in fields(TrainingOptions) if entry.metadata["effect"] == "identity"]
+    options = {name: getattr(run, name) for name in names if name not in ("model", "ref_model")}
+    if run.train_engine == "deepspeed":
+        options["deepspeed_config"] = storage.read_text(run.deepspeed_config)
+    return options
+
+
+def _start_digests(record: Record, digests: Digests) -> dict[str, str]:
+    """Digests of the weights and the tokenizer that the training starts from; what is not there is left out."""
+    qwen = _qwen(record)
+    places = {"checkpoint": _checkpoint(record), "qwen": qwen}
+    if record.run.dpo:
+        places["reference"] = record.run.ref_model
+    if not qwen:
+        places["tokenizer"] = in_pretrained(record, TEXT_TOKENIZERS[record.version])
+    return {name: _digest(uri, digests) for name, uri in places.items() if uri}
+
+
+def _digest(uri: str, digests: Digests) -> str:
+    return combine(digests.tree(uri)) if storage.is_folder(uri) else digests.file(uri)
+
+
+def _checkpoint(record: Record) -> str:
+    part = record.run.model
+    if record.run.checkpoint != AUTO:
+        return record.run.checkpoint
+    return in_pretrained(record, RELEASED.get(part, f"{part}.pt"))
+
+
+def _qwen(record: Record) -> str:
+    """The Qwen2 folder that the language model starts from; "" where there is none or it is not read."""
+    if record.run.model != "llm" or TEXT_TOKENIZERS[record.version] != QWEN2_FOLDER:
+        return ""
+    if record.run.qwen_pretrain_path != AUTO:
+        return record.run.qwen_pretrain_path
+    return in_pretrained(record, QWEN2_FOLDER)
+
+
+def _unread_settings(record: Record) -> Iterator[Problem]:
+    """Settings that were changed and that the chosen part does not read."""
+    run = record.run
+    part = run.model
+    sections = {section for names in SECTIONS.values() for section in names} | {"dpo"}
+    read = {*SECTIONS[part], *(("dpo",) if run.dpo else ())}
+    for override in run.overrides:
+        key = override.partition("=")[0]
+        section = key.partition(".")[0]
+        is_unread = section in sections - read and not (section == "flow" and part == "hifigan")
+        inner, _, last = key.rpartition(".")
+        if part != "hifigan" and last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
+            is_unread = True
+        if is_unread and section not in ("sample_rate", "token_frame_rate", "mel", "use_spk_embedding"):
+            yield Problem(key, f"is not read where the {part} is trained; leave it out")
+    if run.qwen_pretrain_path not in ("", AUTO) and (part != "llm" or record.version == "cosyvoice"):
+        yield Problem("qwen_pretrain_path", f"is not read by the {part} of {record.version}; leave it out")
+    if run.dpo and part == "llm" and not run.reject_dir and run.start_stage <= 3:
+        yield Problem("reject_dir", "dpo needs rejected speech in the shards; name the folder that has it")
+
+
+def _check_launch(record: Record) -> Iterator[Problem]:
+    from cosyflow.launch.places import devices_here, trains_here
+    from cosyflow.launch.pytorchjob.settings import read_settings
+
+    run = record.run
+    if run.job:
+        try:
+            read_settings(run.job)
+        except CosyFlowError as error:
+            yield Problem("job", f"{error}; mend the file")
+    if run.num_nodes != 1 and run.launcher == "local":
+        yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; here it is 1")
+    if not trains_here(run.launcher):
+        if run.launcher == "pytorchjob" and not storage.is_remote(run.data_root) and not run.job:
+            yield Problem(
+                "data_root",
+                f"{run.data_root}: pods of a pytorchjob cannot see a folder of this machine; give an s3:// prefix, or"
+                " a job file that mounts it",
+            )
+        return
+    if run.num_nodes != 1 and run.launcher == AUTO:
+        yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; on one machine it is 1")
+    if run.gpus_per_node > 0:
+        devices = devices_here()
+        if 0 < devices < run.gpus_per_node:
+            yield Problem("gpus_per_node", f"{run.gpus_per_node}, this machine has {devices}; give at most {devices}")
+
+
+def _tell_of_earlier_training(job: Job) -> None:
+    """Where a new training begins beside earlier ones of other settings: which differ, and how to go on from one."""
+    from cosyflow.progress import say
+    from cosyflow.run.chain import earlier_work
+
+    if storage.exists(storage.join(job.output, RECIPE_FILE)):
+        return
+    found = earlier_work(STAGE, job.record, job.name)
+    if found is None:
+        return
+    label = f"train {job.name}"
+    here = plain(settings(job.record, job.name, Digests(job.record.digests)))
+    differing = differences(here, found.settings) or ["its data"]
+    say(label, f"a new training; the earlier one in {found.uri} differs in {'; '.join(differing)}")
+    weights = max((file for file in found.files if file.endswith("_whole.pt")), key=_epoch, default="")
+    if weights:
+        say(label, f"to start from its weights instead: --checkpoint {storage.join(found.uri, weights)}")
+
+
+def _epoch(file: str) -> int:
+    return int(file.split("_")[1])
+
+
+def _keep_manifest_of_fewer_epochs(job: Job) -> None:
+    """What a training handed on at fewer epochs stays readable beside the manifest that it gets when it has gone on."""
+    before = find_finished(job.output)
+    if before is not None:
+        name = _manifest_of(int(before.details.get("max_epoch", 0)))
+        storage.write_text(storage.join(job.output, name), before.to_json())
+
+
+def _manifest_of(epochs: int) -> str:
+    return MANIFEST.replace(".json", f".{epochs}-epochs.json")
+
+
+def _tags(record: Record) -> dict[str, str]:
+    """Tags of the training's MLflow run."""
+    from cosyflow.run.execute import made_by
+
+    by = made_by(record)
+    tags = {
+        "recipe": record.recipe_name,
+        "recipe_file": record.recipe_file,
+        "settings_uri": record.uri,
+        "kfp.pipeline_run_id": by.get("run", ""),
+        "kfp.pipeline_run_url": by.get("url", ""),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _plain(section: Any) -> Any:
+    if hasattr(section, "__dataclass_fields__"):
+        section = asdict(section)
+    return json.loads(json.dumps(section))
+
+
+STAGE = Stage(
+    name="train",
+    number=5,
+    per="part",
+    makes="checkpoints",
+    inputs=("merge",),
+    version=1,
+    settings=settings,
+    work=work,
+    check=check,
+    find=find,
+    accepts=accepts,
+)

@@ -1,0 +1,111 @@
+"""A task of the graph: what a component calls, and what it hands to Kubeflow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from cosyflow.content import Digests
+from cosyflow.errors import CosyFlowError
+from cosyflow.progress import say
+from cosyflow.run import ends, execute
+from cosyflow.run.ends import End
+from cosyflow.run.record import Record
+from cosyflow.run.stages import STAGES
+from cosyflow.stage import Manifest
+
+
+class Artifact(Protocol):
+    """The part of kfp.dsl.Artifact that is used here."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+class Metrics(Protocol):
+    """The part of kfp.dsl.Metrics that is used here."""
+
+    def log_metric(self, metric: str, value: float) -> None: ...
+
+
+def run_stage(
+    stage: str,
+    record: str,
+    inputs: Sequence[Artifact],
+    made: Artifact,
+    metrics: Metrics,
+    subset: str = "",
+    task_config: Mapping[str, Any] | None = None,
+) -> None:
+    """Does a stage's work in a run, or hands on what is there, and describes it in the graph.
+
+    Args:
+        record: URI of the run's record.
+        inputs: artifacts that hold the manifests of the stages before it, in the order of `Stage.inputs`.
+        made: gets the manifest.
+        subset: what a stage without inputs works on.
+        task_config: what the task was given for pods of its own, as the fields of `dsl.TaskConfig`.
+
+    A failure is left for the run's report and told in one line; the process then ends with status 1.
+    """
+    found = Record.read(record)
+    manifests = [Manifest.read(artifact.path) for artifact in inputs]
+    name = subset or _name(stage, found, manifests)
+    start = time.monotonic()
+    try:
+        manifest = _work(stage, found, name, manifests, task_config)
+        if stage in STAGES:
+            ends.leave(found.run.data_root, End.of(manifest))
+    except CosyFlowError as error:
+        ends.leave(found.run.data_root, End(stage, name, "failed", round(time.monotonic() - start, 3), str(error)))
+        say(f"{stage} {name}", f"failed: {error}")
+        sys.exit(1)
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}; its log has more"
+        ends.leave(found.run.data_root, End(stage, name, "failed", round(time.monotonic() - start, 3), reason))
+        raise
+    _describe(manifest, made, metrics)
+
+
+def _name(stage: str, record: Record, manifests: Sequence[Manifest]) -> str:
+    if STAGES[stage].per == "subset":
+        return manifests[0].name
+    return STAGES[stage].names(record)[0]
+
+
+def _work(
+    stage: str, record: Record, name: str, manifests: Sequence[Manifest], task_config: Mapping[str, Any] | None
+) -> Manifest:
+    definition = STAGES[stage]
+    if definition.per == "run":  # subsets that are in neither list do not go into the model
+        wanted = [*record.subsets.train, *record.subsets.dev]
+        manifests = sorted(
+            (manifest for manifest in manifests if manifest.name in wanted), key=lambda each: wanted.index(each.name)
+        )
+    if any(execute.is_skipped(manifest) for manifest in manifests):
+        return execute.skipped(definition, name)
+    work = execute.find_work(definition, record, name, manifests, Digests(record.digests))
+    if work.finished is None and definition.is_beyond(record):
+        return execute.skipped(definition, name)
+    return execute.execute(work, record, task_config)
+
+
+def _describe(manifest: Manifest, made: Artifact, metrics: Metrics) -> None:
+    """Writes the manifest to the artifact's file and describes it in the graph."""
+    path = Path(made.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(manifest.to_json(), encoding="utf-8")
+    made.metadata.update(
+        stage=manifest.stage,
+        name=manifest.name,
+        uri=manifest.uri,
+        digest=manifest.digest,
+        reused=manifest.reused,
+        stand_ins=manifest.stand_ins,
+    )
+    for name, value in {**manifest.counts, "seconds": manifest.seconds, **manifest.details}.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            metrics.log_metric(name, float(value))
