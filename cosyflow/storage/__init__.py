@@ -20,16 +20,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.storage.local import LocalFiles
 from cosyflow.storage.s3 import S3Objects, impatient
 
 __all__ = [
-    "FileInfo", "digest", "download_tree", "exists", "has_files", "impatient", "is_folder", "is_remote", "join", "list_files", "local_copy",
-    "make_directory", "modified", "name", "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text",
-    "remove", "size", "upload_tree", "write_bytes", "write_json", "write_text",
+    "FileInfo", "Fingerprint", "digest", "download_tree", "exists", "fingerprint", "fingerprints", "has_files",
+    "impatient", "is_folder", "is_remote", "join", "list_files", "local_copy", "make_directory", "modified", "name", "open_read", "open_write",
+    "parent", "read_bytes", "read_json", "read_text", "remove", "size", "upload_tree", "write_bytes", "write_json",
+    "write_text",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -46,6 +47,22 @@ class FileInfo:
 
     path: str
     size: int
+
+
+class Fingerprint(NamedTuple):
+    """A file's state, told without reading it: another one means that the content may be another.
+
+    Attributes:
+        size: bytes.
+        mark: inode and time of modification of a local file, ETag of an object.
+        changed_ns: when a local file's content or inode last changed, in ns since 1970 by the clock of its file system,
+            which may tick coarsely: what was changed a moment ago can change again under the same fingerprint.
+            0 for an object, whose ETag follows its content.
+    """
+
+    size: int
+    mark: str
+    changed_ns: int
 
 
 def is_remote(uri: str) -> bool:
@@ -106,6 +123,26 @@ def list_files(uri: str) -> list[FileInfo]:
     """Every finished file below a folder at any depth, sorted by path; none when the folder does not exist."""
     files, path = _resolve(uri)
     return sorted(FileInfo(relative, count) for relative, count in files.walk(path))
+
+
+def fingerprint(uri: str) -> Fingerprint:
+    """The state of a file, of the one that a symlink leads to; CosyFlowError when there is none."""
+    files, path = _resolve(uri)
+    return Fingerprint._make(files.state(path))
+
+
+def fingerprints(uri: str, deep: bool = True) -> dict[str, Fingerprint]:
+    """The states of the finished files below a folder by relative path, in order; none when it does not exist.
+
+    Args:
+        deep: at any depth, symlinked folders included; otherwise those of the folder itself alone.
+
+    A store is asked once for a thousand objects. CosyFlowError names a dangling symlink and a folder that cannot be
+    read.
+    """
+    files, path = _resolve(uri)
+    make = Fingerprint._make
+    return {relative: make(state) for relative, state in sorted(files.states(path, deep))}
 
 
 def make_directory(uri: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,55 @@ class LocalFiles:
     def has_any(self, path: str) -> bool:
         with _named(path):
             return Path(path).is_dir() and any(Path(path).iterdir())
+
+    def state(self, path: str) -> tuple[int, str, int]:
+        """(bytes, inode and time of modification, time of the last change of either in ns) of what a path leads to."""
+        try:
+            status = os.stat(path)  # noqa: PTH116 - asked of hundreds of thousands of files
+        except OSError as error:
+            raise _out_of_reach(path, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            what = "is a folder" if stat.S_ISDIR(status.st_mode) else "is neither a file nor a folder"
+            raise CosyFlowError(f"{path} {what}, where a file is wanted")
+        return _state(status)
+
+    def states(self, path: str, deep: bool) -> Iterator[tuple[str, tuple[int, str, int]]]:
+        """(relative path, what `state` tells) of every file below a folder, of its own level alone unless `deep`.
+
+        Symlinks are followed; a folder that lies within itself by a symlink is entered once.
+        """
+        top = Path(path)
+        try:
+            status = top.stat()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not top.is_symlink():
+                return
+            raise _out_of_reach(path, error) from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise CosyFlowError(f"{path} is a file, where a folder is wanted")
+        ancestors = frozenset([(status.st_dev, status.st_ino)])
+        folders = [(path, "", ancestors)]
+        while folders:
+            folder, prefix, above = folders.pop()
+            try:
+                with os.scandir(folder) as scanned:
+                    entries = list(scanned)
+            except OSError as error:
+                raise _out_of_reach(folder, error) from error
+            for entry in entries:
+                if is_temporary(entry.name):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    raise _out_of_reach(entry.path, error) from error
+                if stat.S_ISREG(status.st_mode):
+                    yield prefix + entry.name, _state(status)
+                elif not stat.S_ISDIR(status.st_mode):
+                    raise CosyFlowError(f"{entry.path} is neither a file nor a folder; take it out of {path}")
+                elif deep and (status.st_dev, status.st_ino) not in above:
+                    inner = above | {(status.st_dev, status.st_ino)}
+                    folders.append((entry.path, f"{prefix}{entry.name}/", inner))
 
     def make_directory(self, path: str) -> None:
         with _named(path):
@@ -88,6 +138,20 @@ def temporary_name(name: str) -> str:
 
 def is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
+
+
+def _state(status: os.stat_result) -> tuple[int, str, int]:
+    return status.st_size, f"{status.st_ino} {status.st_mtime_ns}", status.st_ctime_ns
+
+
+def _out_of_reach(path: str, error: OSError) -> CosyFlowError:
+    reason = error.strerror or str(error)
+    if os.path.islink(path):  # noqa: PTH114 - False where pathlib raises
+        target = Path(path).readlink()
+        return CosyFlowError(f"{path} is a symlink to {target}: {reason}; mend the link or remove it")
+    if isinstance(error, FileNotFoundError):
+        return CosyFlowError(f"{path} does not exist; check the path, or whether something has just removed it")
+    return CosyFlowError(f"{path} cannot be read: {reason}; check its permissions and its disk")
 
 
 @contextmanager

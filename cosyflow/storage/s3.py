@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.storage import etags
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem
@@ -116,6 +117,17 @@ class S3Objects:
         for info in self._call(path, lambda files: files.get_file_info(selector)):
             if info.is_file:
                 yield info.path.removeprefix(path).lstrip("/"), int(info.size)
+
+    def state(self, path: str) -> tuple[int, str, int]:
+        """(bytes, ETag, 0) of an object."""
+        settings = S3Settings.from_environment()
+        return (*_retried(path, lambda: etags.object_tag(settings, path)), 0)
+
+    def states(self, path: str, deep: bool) -> Iterator[tuple[str, tuple[int, str, int]]]:
+        """(relative key, what `state` tells) of every object below a prefix, of its own level alone unless `deep`."""
+        settings = S3Settings.from_environment()
+        for relative, size, tag in _retried(path, lambda: etags.folder_tags(settings, path, deep)):
+            yield relative, (size, tag, 0)
 
     def make_directory(self, path: str) -> None:
         """Nothing to do: a store has no folders, only keys."""
