@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cosyflow.cli.parser import Parser
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, RefusalError
+from cosyflow.run import config
 
 EXPERIMENTS = Path("exp")
+UNKNOWN_PLACE = "s3://bucket"
+"""Compiling needs no data root, which a run's file may leave out."""
 
 
 def build_parser() -> Parser:
     from pipelines.demo import RECIPES
-    from pipelines.options import add_parameters
+    from pipelines.options import add_settings
 
     parser = Parser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
@@ -25,31 +29,34 @@ def build_parser() -> Parser:
     compiled.add_argument("--output", type=Path, required=True, help="folder for the YAML files")
     compiled.add_argument("--images", type=Path, help="image lock: the name of each image, from `make images`")
     compiled.add_argument("--release", action="store_true", help="refuse images without a digest")
+    compiled.add_argument("--run", default="", help="file of a run: its resources and subsets at once are compiled in")
     compiled.add_argument(
         "--kfp-cache",
-        action="store_true",
-        help="let the server's cache answer for stages, unchecked; needs fixed images",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let the server's cache answer for stages whose work is whole",
     )
 
     local = commands.add_parser("run", help="run the pipeline on this machine")
     local.add_argument(
         "--run-dir", type=Path, help="folder for the log and the summary; default: a new one in exp/runs"
     )
-    defaults = {
-        "data_root": str(EXPERIMENTS / "data"),
-        "mlflow_uri": f"sqlite:///{(EXPERIMENTS / 'mlflow.db').resolve()}",
-        "num_processes": os.cpu_count() or 1,
-    }
-    add_parameters(local, defaults)
+    add_settings(local)
 
     sent = commands.add_parser("submit", help="start a run on a Kubeflow Pipelines server")
     sent.add_argument("--host", default=os.environ.get("KFP_HOST"), help="URL of the server, or KFP_HOST")
     sent.add_argument("--namespace", default=os.environ.get("KFP_NAMESPACE"), help="or KFP_NAMESPACE")
     sent.add_argument("--token", help="bearer token; better KFP_TOKEN, which no list of processes shows")
     sent.add_argument("--kfp-experiment", default="cosyflow", help="KFP experiment of the run")
-    sent.add_argument("--run-name", help="name of the run; default: the pipeline's and the time")
+    sent.add_argument("--run-name", help="name of the run; default: recipe, part and the time")
     sent.add_argument("--images", type=Path, help="image lock: the name of each image, from `make images`")
-    add_parameters(sent)
+    add_settings(sent)
+
+    add_settings(commands.add_parser("check", help="refuse a run that cannot work; nothing is written"))
+    add_settings(commands.add_parser("show", help="print the whole run as YAML, which --run takes back"))
+    keys = commands.add_parser("keys", help="print what names the work of each stage")
+    keys.add_argument("--format", choices=("text", "json"), default="text", help="for people, or one JSON document")
+    add_settings(keys)
 
     demo = commands.add_parser("demo", help="the whole pipeline in minutes, with stand-in models")
     demo.add_argument("--corpus", type=Path, help="a LibriTTS tree; default: a small one is spoken for the demo")
@@ -59,10 +66,14 @@ def build_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns the exit status: 1 after a failed stage or a user's error."""
+    """Runs a command. Returns the exit status: 1 after a failed stage or an error, 2 when the run is refused."""
     args = build_parser().parse_args(arguments)
     try:
         return COMMANDS[args.command](args)
+    except RefusalError as refusal:
+        for line in refusal.lines:
+            print(line, file=sys.stderr)
+        return 2
     except CosyFlowError as error:
         print(f"pipelines {args.command}: error: {error}", file=sys.stderr)
         return 1
@@ -74,27 +85,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compile(args: argparse.Namespace) -> int:
     from pipelines.compiling import compile_pipelines
 
-    for path in compile_pipelines(args.output, args.images, args.release, args.kfp_cache):
+    run = None
+    if args.run:
+        run = config.from_parameters({"data_root": UNKNOWN_PLACE, **config.read_run(args.run)})
+    for path in compile_pipelines(args.output, args.images, args.release, args.kfp_cache, run):
         print(path)
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    from pipelines.options import read_parameters, with_absolute_paths
     from pipelines.running import new_run_dir, run
 
-    return run(with_absolute_paths(read_parameters(args)), args.run_dir or new_run_dir(EXPERIMENTS / "runs"))
+    return run(_read_run(args), args.run_dir or new_run_dir(EXPERIMENTS / "runs"))
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from pipelines.options import read_parameters
+    from pipelines.options import read_run
     from pipelines.submitting import submit
 
     if not args.host:
         raise CosyFlowError("no server: give --host or set KFP_HOST")
     token = args.token or os.environ.get("KFP_TOKEN")
-    parameters = read_parameters(args)
-    print(submit(parameters, args.host, args.namespace, token, args.kfp_experiment, args.run_name, args.images))
+    run = read_run(args)
+    print(submit(run, args.host, args.namespace, token, args.kfp_experiment, args.run_name, args.images))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from cosyflow.run.plan import check
+
+    check(_read_run(args))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from cosyflow.run.record import Record
+
+    run = _read_run(args)
+    print(f"# digest: {Record.of(run).digest}\n{run.to_yaml()}", end="")
+    return 0
+
+
+def _keys(args: argparse.Namespace) -> int:
+    from cosyflow.content import Digests
+    from cosyflow.run.chain import describe_keys
+    from cosyflow.run.record import Record
+
+    record = Record.of(_read_run(args))
+    described = describe_keys(record, Digests(record.digests))
+    if args.format == "json":
+        print(json.dumps(described, indent=2, ensure_ascii=False))
+        return 0
+    for label, known in described.items():
+        print(f"{label:<40} {known['key'] or 'not yet known':<16} version {known['version']}")
     return 0
 
 
@@ -104,7 +147,21 @@ def _demo(args: argparse.Namespace) -> int:
     return demo(args.work_dir, args.corpus, args.recipe)
 
 
-COMMANDS = {"compile": _compile, "run": _run, "submit": _submit, "demo": _demo}
+def _read_run(args: argparse.Namespace) -> config.Run:
+    from pipelines.options import read_run
+
+    return read_run(args, {"data_root": str(EXPERIMENTS / "data")})
+
+
+COMMANDS = {
+    "compile": _compile,
+    "run": _run,
+    "submit": _submit,
+    "check": _check,
+    "show": _show,
+    "keys": _keys,
+    "demo": _demo,
+}
 
 
 if __name__ == "__main__":

@@ -12,17 +12,11 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.base import IMAGES, image_reference
 from cosyflow.errors import CosyFlowError
-from cosyflow.stages import NUMBERS
-from pipelines.cosyvoice import cosyvoice
-
-PIPELINES: Mapping[str, BaseComponent] = {"cosyvoice": cosyvoice}
-
+from cosyflow.run.config import Run, default_of
+from cosyflow.run.execute import IMAGE_VARIABLE
+from pipelines.cosyvoice import build_pipeline
 
 REFERENCE = re.compile(r"[^\s@]+(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})")
-UNCACHED = re.compile(
-    rf"^( +)cachingOptions: {{}}\n(?=\1componentRef:\n\1  name: comp-({'|'.join(NUMBERS)})$)", re.MULTILINE
-)
-"""Tasks of stages, as `pipelines.stage_task.stage` makes them."""
 
 
 def read_image_lock(path: Path, release: bool = False) -> dict[str, str]:
@@ -56,31 +50,44 @@ def read_image_lock(path: Path, release: bool = False) -> dict[str, str]:
 
 
 def compile_pipelines(
-    directory: Path, image_lock: Path | None = None, release: bool = False, kfp_cache: bool = False
+    directory: Path,
+    image_lock: Path | None = None,
+    release: bool = False,
+    kfp_cache: bool = True,
+    run: Run | None = None,
 ) -> list[Path]:
     """Writes the IR YAML of every pipeline; equal sources and lock give equal bytes.
 
     Args:
         image_lock: see read_image_lock; without one the images have the names of components.base.image_reference.
         release: refuse images without a digest.
-        kfp_cache: let the server's cache answer for stages whose parameters and inputs it has seen, without a look at
-            the data root: what was deleted, or changed in a folder of the same name, then goes unnoticed.
+        kfp_cache: let the server's cache answer for stages whose work it has seen and the plan found whole.
+        run: tells resources and how many subsets are worked on at once; without one they have their defaults.
     """
     if release and not image_lock:
         raise CosyFlowError("a release needs an image lock, which names each image by its digest: give --images")
     images = read_image_lock(image_lock, release) if image_lock else {}
+    at_once = run.subsets_at_once if run else default_of("subsets_at_once")
+    pipeline = build_pipeline(at_once, run.resources if run else {})
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, pipeline in PIPELINES.items():
-        path = directory / f"{name}.yaml"
-        unfinished = directory / f".{name}.partial.yaml"
-        compiler.Compiler().compile(pipeline, str(unfinished))
-        text = unfinished.read_text(encoding="utf-8")
-        for image, reference in images.items():
-            text = text.replace(f"image: {image_reference(image)}\n", f"image: {reference}\n")
-        if kfp_cache:
-            text = UNCACHED.sub(r"\1cachingOptions:\n\1  enableCache: true\n", text)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-        written.append(path)
-    return written
+    path, unfinished = directory / f"{pipeline.name}.yaml", directory / f".{pipeline.name}.partial.yaml"
+    compiler.Compiler().compile(_with(pipeline, images, kfp_cache), str(unfinished))
+    unfinished.replace(path)
+    return [path]
+
+
+def _with(pipeline: BaseComponent, images: Mapping[str, str], kfp_cache: bool) -> BaseComponent:
+    """The pipeline with the images of a lock, and without KFP's cache where it is not wanted."""
+    references = {image_reference(image): reference for image, reference in images.items()}
+    executors = pipeline.pipeline_spec.deployment_spec["executors"]
+    for executor in executors.values():
+        container = executor["container"]
+        container["image"] = references.get(container["image"], container["image"])
+        for variable in dict(container).get("env", []):
+            if variable["name"] == IMAGE_VARIABLE:
+                variable["value"] = container["image"]
+    if not kfp_cache:
+        graphs = [pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()]
+        for task in (task for graph in graphs for task in graph.dag.tasks.values()):
+            task.caching_options.enable_cache = False
+    return pipeline

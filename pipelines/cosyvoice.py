@@ -24,9 +24,7 @@ def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, st
         return stage(name, getattr(components, name.replace("-", "_"))(**inputs), resources.get(name, {}))
 
     @dsl.pipeline(name="cosyvoice-training", display_name="Train one part")
-    def training(
-        lists: dsl.Input[dsl.Dataset], record: str, stamp_train: str, stamp_average: str
-    ) -> dsl.Model:
+    def training(lists: dsl.Input[dsl.Dataset], record: str, stamp_train: str, stamp_average: str) -> dsl.Model:
         """Trains one part of the model and averages its best checkpoints."""
         checkpoints = work("train", record=record, stamp=stamp_train, lists=lists)
         return work("average", record=record, stamp=stamp_average, checkpoints=checkpoints)
@@ -68,9 +66,7 @@ def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, st
             train = training(lists=lists, record=record, stamp_train=stamp_train, stamp_average=stamp_average)
             averaged = train.set_display_name("train one part").output
             exported = work("export", record=record, stamp=stamp_export, averaged_model=averaged)
-            work(
-                "register", record=record, stamp=stamp_register, averaged_model=averaged, exported_model=exported
-            )
+            work("register", record=record, stamp=stamp_register, averaged_model=averaged, exported_model=exported)
 
     @dsl.pipeline(name="cosyvoice", display_name="CosyVoice training")
     @_with_the_parameters_of_a_run

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
+from cosyflow.run.config import from_parameters
 
 RECIPES = ("cosyvoice2.tiny", "cosyvoice.tiny", "cosyvoice3.tiny")
 KINDS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
@@ -74,12 +75,12 @@ def demo(work_dir: Path, corpus: Path | None = None, recipe: str = RECIPES[0], t
     with _step(f"packs {', '.join(tree.train + tree.dev + tree.test)}", terminal):
         pack_corpus(tree.folder, archives)
     with serve(archives) as url:
-        arguments = demo_arguments(tree, url, pretrained, work_dir, recipe)
-        return run(arguments, new_run_dir(work_dir / "runs"), terminal)
+        wanted = from_parameters(demo_settings(tree, url, pretrained, work_dir, recipe))
+        return run(wanted, new_run_dir(work_dir / "runs"), terminal)
 
 
-def demo_arguments(tree: Tree, url: str, pretrained: Path, work_dir: Path, recipe: str = RECIPES[0]) -> dict[str, Any]:
-    """The pipeline's parameters for a corpus of minutes on a machine of two cores."""
+def demo_settings(tree: Tree, url: str, pretrained: Path, work_dir: Path, recipe: str = RECIPES[0]) -> dict[str, Any]:
+    """The settings of a run for a corpus of minutes on a machine of two cores."""
     return {
         "recipe": recipe,
         "data_root": str(work_dir / "data"),

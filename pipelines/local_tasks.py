@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
-
-from cosyflow.stage import Manifest
+from typing import TextIO
 
 STAGE_LINE = re.compile(r"^\[stage \d+/\d+ [^\]]+\] ")
-ERROR_LINE = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?:: (?P<message>.*))?$")
-USER_ERROR = "CosyFlowError"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task that ended badly: its name, the subset or model it worked on, and the error in one line."""
-
-    task: str
-    subject: str
-    error: str
-
-    def __str__(self) -> str:
-        return f"{self.task} {self.subject}".strip() + f": {self.error}"
 
 
 class LocalTasks:
@@ -40,40 +21,35 @@ class LocalTasks:
     Args:
         log: gets every line of every task.
         terminal: gets the stages' own lines.
-        environment: variables that the tasks have beside ours.
+        environment: variables that the tasks have beside ours and KFP's, whose place they take.
+
+    Attributes:
+        failed: names of the tasks that ended badly, with how their processes ended.
     """
 
     def __init__(self, log: TextIO, terminal: TextIO, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
         self._terminal = terminal
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = environment or {}
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
         self._stop_signal = 0
-        self.manifests: list[Manifest] = []
-        self.failures: list[Failure] = []
+        self.failed: dict[str, str] = {}
 
     def __call__(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """Runs one task to its end. Returns its exit status; after `stop` nothing is run any more."""
         task = _argument(full_command, "--function_to_execute").replace("_", "-")
-        executor_input = json.loads(_argument(full_command, "--executor_input"))
-        process = self._start(full_command, {**self._environment, **(env_vars or {})})
+        process = self._start(full_command, {**os.environ, **(env_vars or {}), **self._environment})
         if process is None:
             return self._stop_signal
-        error = ""
         with process:
             for line in process.stdout or ():
                 self._write(task, line.rstrip("\n"))
-                found = ERROR_LINE.match(line.rstrip())
-                if found:
-                    error = _one_line(found["kind"], found["message"] or "")
             status = process.wait()
         with self._lock:
             self._running.discard(process)
-            if status == 0:
-                self.manifests += _read_manifests(executor_input)
-            elif not self._stop_signal:
-                self.failures.append(Failure(task, _subject(executor_input), error or _describe_status(status)))
+            if status and not self._stop_signal:
+                self.failed[task] = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         return status
 
     def stop(self, signal_number: int) -> None:
@@ -112,26 +88,3 @@ class LocalTasks:
 
 def _argument(command: Sequence[str], option: str) -> str:
     return command[command.index(option) + 1]
-
-
-def _subject(executor_input: Mapping[str, Any]) -> str:
-    """The subset that a task was given, or the name of the first manifest."""
-    inputs = executor_input.get("inputs", {})
-    if "subset" in inputs.get("parameterValues", {}):
-        return str(inputs["parameterValues"]["subset"])
-    artifacts = [entry["artifacts"] for entry in inputs.get("artifacts", {}).values()]
-    return str(artifacts[0][0].get("metadata", {}).get("name", "")) if artifacts and len(artifacts[0]) == 1 else ""
-
-
-def _one_line(kind: str, message: str) -> str:
-    return message if kind.rpartition(".")[2] == USER_ERROR else f"{kind}: {message}"
-
-
-def _describe_status(status: int) -> str:
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-
-
-def _read_manifests(executor_input: Mapping[str, Any]) -> list[Manifest]:
-    artifacts = executor_input.get("outputs", {}).get("artifacts", {})
-    uris = [artifact["uri"] for artifact in artifacts.get("manifest", {}).get("artifacts", [])]
-    return [Manifest.from_json(Path(uri).read_text(encoding="utf-8"), uri) for uri in uris]

@@ -1,53 +1,57 @@
-"""The pipeline's parameters as command-line options, with the defaults and descriptions that the graph has."""
+"""The settings of a run as command-line options, and the run that a command line asks for."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cosyflow.cli.parser import Parser
-from pipelines.cosyvoice import cosyvoice
+from cosyflow.run import config
+from cosyflow.run.config import FIELDS, PARAMETERS, Run, default_of, kind_of
 
-TYPES: Mapping[str, type] = {"String": str, "Integer": int, "Float": float}
 
-
-def add_parameters(parser: Parser, defaults: Mapping[str, Any] | None = None) -> None:
-    """Adds an option for every parameter.
-
-    Args:
-        defaults: values that take the place of the pipeline's own, or of a missing one.
-    """
-    group = parser.add_argument_group("parameters of the pipeline")
-    for name, spec in cosyvoice.component_spec.inputs.items():
-        default = (defaults or {}).get(name, spec.default)
-        settings: dict[str, Any] = {"dest": name, "help": (spec.description or "").replace("%", "%%")}
-        settings |= {"required": True} if default is None else {"default": default}
+def add_settings(parser: Parser) -> None:
+    """Adds `--run`, `--set`, and an option for every setting. What is not given stays out of the namespace."""
+    parser.add_argument("--run", default="", help="file (or s3://) with a whole run, as `show` prints it")
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes a setting of the run, or of its recipe (train_conf.max_epoch=3); may be repeated",
+    )
+    group = parser.add_argument_group("settings of the run", "also in docs/parameters.md")
+    for name in PARAMETERS:
+        default = default_of(name)
+        settings: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+        settings["help"] = f"{FIELDS[name].metadata['meaning']} ({_shown(default)})".replace("%", "%%")
         spellings = dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])
-        if spec.type == "Boolean":
+        if kind_of(name) is bool:
             settings["action"] = argparse.BooleanOptionalAction
-        elif spec.type == "List[String]":
+        elif kind_of(name) is list:
             settings |= {"nargs": "*", "metavar": name.upper().removesuffix("S")}
         else:
-            settings["type"] = TYPES[spec.type]
+            settings["type"] = kind_of(name)
         group.add_argument(*spellings, **settings)
 
 
-def read_parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """The parameters that add_parameters made options of."""
-    return {name: getattr(args, name) for name in cosyvoice.component_spec.inputs}
+def read_run(args: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Run:
+    """The run of a command line: `--run`, then the options, then `--set`.
+
+    Args:
+        defaults: values that take the place of missing ones.
+
+    Raises:
+        RefusalError: settings are unknown or impossible.
+    """
+    values = {**(defaults or {}), **config.read_run(args.run)}
+    values |= {name: getattr(args, name) for name in PARAMETERS if hasattr(args, name)}
+    return config.with_absolute_places(config.from_parameters(config.changed(values, args.changes)))
 
 
-def with_absolute_paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with local places written from the root, as manifests, lists and the registry keep them."""
-    places = {
-        name: parameters[name]
-        for name in ("data_root", "data_url", "pretrained_dir", "ref_model", "reject_dir")
-        if parameters[name]
-    }
-    return {**parameters, **{name: _absolute(place) for name, place in places.items()}}
-
-
-def _absolute(place: str) -> str:
-    return place if "://" in place else str(Path(place).absolute())
+def _shown(default: Any) -> str:
+    if default in ("", (), []):
+        return "default: empty"
+    return f"default: {str(default).lower() if isinstance(default, bool) else default}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 import contextlib
 import copy
+import json
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -16,56 +18,89 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
-
-from kfp import local
-from kfp.dsl.base_component import BaseComponent
-from kfp.local import subprocess_task_handler
+from typing import TYPE_CHECKING, TextIO
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
-from pipelines.cosyvoice import cosyvoice
+from cosyflow.run.config import Run
+from cosyflow.run.ends import End, read_ends
+from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
+from cosyflow.run.plan import leave, plan
+from cosyflow.run.report import page, summary
 from pipelines.local_tasks import LocalTasks
 from pipelines.summary import summarize
 
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
+
 LOG = "run.log"
+REPORT = "report.md"
 SUMMARY = "summary.txt"
+SUMMARY_JSON = "summary.json"
 
 
-def run(arguments: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdout) -> int:
+def run(wanted: Run, run_dir: Path, terminal: TextIO = sys.stdout) -> int:
     """Runs the pipeline, and tells on the terminal how far it is and how it ended.
 
     Args:
-        arguments: parameters of the pipeline by name.
-        run_dir: folder for the log, the summary and KFP's artifacts.
+        run_dir: folder for the log, the report, the summary (also as `summary.json`) and KFP's artifacts.
 
     Returns:
         0, or 1 when a stage failed.
 
     Raises:
+        RefusalError: the run cannot work.
         CosyFlowError: KFP could not run the pipeline at all.
     """
+    start = time.monotonic()
+    planned = plan(wanted)
+    run_id = f"local-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    leave(planned, run_id)
     run_dir.mkdir(parents=True, exist_ok=True)
     log_path = run_dir / LOG
-    start = time.monotonic()
     terminal.write(f"Full output: {log_path}\n")
-    with log_path.open("a", encoding="utf-8") as log:
-        tasks = LocalTasks(log, terminal, _bytecode_cache(run_dir.parent / "bytecode"))
-        try:
-            _execute(arguments, run_dir / "kfp", tasks, log)
-        except RuntimeError as error:  # KFP's way to say that a task failed
-            if not tasks.failures:
-                raise CosyFlowError(f"KFP could not run the pipeline: {error}; see {log_path}") from error
+    failed: Mapping[str, str] = {}
+    if planned.unfinished:
+        failed = _run_graph(wanted, run_dir, run_id, terminal)
+    else:
+        log_path.write_text("All is done already: nothing to do.\n", encoding="utf-8")
+    ends, _ = read_ends(wanted.data_root, run_id)
+    failures = [end for end in ends if end.state == "failed"]
+    failures += [End(task, "", "failed", error=error) for task, error in failed.items() if not failures]
+    state = "FAILED" if failures else "SUCCEEDED"
+    report = run_dir / REPORT
+    report.write_text(page(wanted.data_root, run_id, state), encoding="utf-8")
+    (run_dir / SUMMARY_JSON).write_text(json.dumps(summary(ends, str(report)), indent=2) + "\n", encoding="utf-8")
     seconds = time.monotonic() - start
-    if tasks.failures:
-        for failure in tasks.failures:
-            terminal.write(f"FAILED after {format_seconds(seconds)}: stage {failure}\n")
+    if failures:
+        for end in failures:
+            task = f"{end.stage} {end.name}".strip()
+            terminal.write(f"FAILED after {format_seconds(seconds)}: stage {task}: {end.error}\n")
         terminal.write(f"Full output: {log_path}\n")
         return 1
-    summary = summarize(tasks.manifests, seconds, arguments, log_path)
-    (run_dir / SUMMARY).write_text(summary, encoding="utf-8")
-    terminal.write(summary)
+    text = summarize(ends, seconds, planned.record, log_path)
+    (run_dir / SUMMARY).write_text(text, encoding="utf-8")
+    terminal.write(text)
     return 0
+
+
+def _run_graph(wanted: Run, run_dir: Path, run_id: str, terminal: TextIO) -> Mapping[str, str]:
+    """Lets KFP's local runner run the graph. Returns the tasks that ended badly, with how their processes ended."""
+    from kfp import local
+
+    from pipelines.compiling import build_pipeline
+
+    environment = {**_bytecode_cache(run_dir.parent / "bytecode"), RUN_VARIABLE: run_id, IMAGE_VARIABLE: ""}
+    with (run_dir / LOG).open("a", encoding="utf-8") as log:
+        tasks = LocalTasks(log, terminal, environment)
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(run_dir / "kfp"), raise_on_error=True)
+        try:
+            with _chatter_to(log), _tasks_run_by(tasks), _stopped_by_signals(tasks):
+                _tried_once(build_pipeline(wanted.subsets_at_once, {}))(run=wanted.to_yaml())
+        except RuntimeError as error:  # KFP's way to say that a task failed
+            if not tasks.failed:
+                raise CosyFlowError(f"KFP could not run the pipeline: {error}; see {run_dir / LOG}") from error
+    return tasks.failed
 
 
 def new_run_dir(directory: Path) -> Path:
@@ -83,12 +118,6 @@ def _bytecode_cache(folder: Path) -> dict[str, str]:
     return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder.absolute())}
 
 
-def _execute(arguments: Mapping[str, Any], pipeline_root: Path, tasks: LocalTasks, log: TextIO) -> None:
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
-    with _chatter_to(log), _tasks_run_by(tasks), _stopped_by_signals(tasks):
-        _tried_once(cosyvoice)(**arguments)
-
-
 def _tried_once(pipeline: BaseComponent) -> BaseComponent:
     """A copy whose tasks are not started again when they fail: here somebody waits, and the same would happen again."""
     copied = copy.deepcopy(pipeline)
@@ -101,6 +130,8 @@ def _tried_once(pipeline: BaseComponent) -> BaseComponent:
 @contextlib.contextmanager
 def _tasks_run_by(tasks: LocalTasks) -> Iterator[None]:
     """KFP's local runner has no hook for the output of a task; the function that starts one is replaced instead."""
+    from kfp.local import subprocess_task_handler
+
     original = subprocess_task_handler.run_local_subprocess
     subprocess_task_handler.run_local_subprocess = tasks
     try:
@@ -139,6 +170,8 @@ def _stopped_by_signals(tasks: LocalTasks) -> Iterator[None]:
 @contextlib.contextmanager
 def _chatter_to(log: TextIO) -> Iterator[None]:
     """Sends what KFP itself prints to the log, and undoes what its parallel tasks do to `print` and the root logger."""
+    from kfp.local import subprocess_task_handler
+
     original_print, root = builtins.print, logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     try:

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cosyflow.progress import format_seconds
-from cosyflow.stage import Manifest
-from cosyflow.stages import NUMBERS
-from cosyflow.stages.report import describe_counts
-from cosyflow.stages.selected import is_skipped
+from cosyflow.run.ends import End
+from cosyflow.run.record import Record
+from cosyflow.run.report import describe_counts, in_order, loss_lines, registry_lines
+from cosyflow.run.stages import STAGES
 
 
-def summarize(manifests: Sequence[Manifest], seconds: float, arguments: Mapping[str, Any], log_path: Path) -> str:
+def summarize(ends: Sequence[End], seconds: float, record: Record, log_path: Path) -> str:
     """The summary of a finished run.
 
     Args:
-        manifests: of all its tasks.
+        ends: of all its tasks.
         seconds: how long the whole run took.
-        arguments: the pipeline's parameters.
     """
-    lines = ["", f"{'stage':<18} {'time':>7}  made"]
-    for stage in NUMBERS:
-        lines.append(_stage_row(stage, [manifest for manifest in manifests if manifest.stage == stage]))
-    lines += [f"{'all':<18} {format_seconds(seconds):>7}  below {arguments['data_root']}", ""]
+    lines = ["", f"{'stage':<18} {'time':>7}          made of it"]
+    lines += [_stage_row(stage, [end for end in ends if end.stage == stage]) for stage in STAGES]
+    lines += [f"{'all':<18} {format_seconds(seconds):>7}          below {record.run.data_root}", ""]
+    manifests = [manifest for end in in_order(ends) if (manifest := end.read_manifest()) is not None]
     for manifest in manifests:
-        lines += _loss_lines(manifest.details) if manifest.stage == "train" else []
-        lines += _registry_lines(manifest.details) if manifest.stage == "register" else []
+        lines += [*loss_lines(manifest), *registry_lines(manifest)]
     if any(manifest.stand_ins for manifest in manifests):
         lines.append("Made with stand-in models: this shows that everything works, the model speaks nothing.")
     lines += ["", f"Full output    {log_path}"]
-    if arguments.get("mlflow_uri"):
-        lines.append(f"Runs, models   {mlflow_command(arguments['mlflow_uri'])}")
+    if record.tracking:
+        lines.append(f"Runs, models   {mlflow_command(record.tracking)}")
     return "\n".join(lines) + "\n"
 
 
@@ -45,26 +42,10 @@ def mlflow_command(uri: str) -> str:
     return shlex.join([str(Path(sys.executable).with_name("mlflow")), "ui", "--backend-store-uri", uri])
 
 
-def _loss_lines(details: Mapping[str, Any]) -> list[str]:
-    """Losses of the first and the last epoch, and by how much they fell."""
-    lines = []
-    for kind, label in (("train", "Training loss"), ("cv", "Validation loss")):
-        first, last = details.get(f"{kind}_loss_first"), details.get(f"{kind}_loss_last")
-        if first is not None and last is not None:
-            lines.append(
-                f"{label:<16} {first:.3f} in the first epoch, {last:.3f} in the last ({last / first - 1:+.0%})"
-            )
-    return lines
-
-
-def _registry_lines(details: Mapping[str, Any]) -> list[str]:
-    versions = details.get("versions", {})
-    return [f"{'Registered':<16} {name} version {version}" for name, version in versions.items()]
-
-
-def _stage_row(stage: str, manifests: Sequence[Manifest]) -> str:
-    made = [manifest for manifest in manifests if not is_skipped(manifest)]
-    worked = [manifest for manifest in made if not manifest.reused]
-    time = format_seconds(sum(manifest.seconds for manifest in worked)) if worked else "reused" if made else "skipped"
-    subsets = f"{len(made)} subsets: " if len(made) > 1 else ""
-    return f"{stage:<18} {time:>7}  {subsets}{describe_counts(made)}".rstrip()
+def _stage_row(stage: str, ends: Sequence[End]) -> str:
+    made = [end for end in ends if end.state == "made"]
+    there = [manifest for end in ends if (manifest := end.read_manifest()) is not None]
+    state = "made" if made else "reused" if there else "skipped"
+    time = format_seconds(sum(end.seconds for end in made)) if made else ""
+    subsets = f"{len(there)} subsets: " if len(there) > 1 else ""
+    return f"{stage:<18} {time:>7}  {state:<7} {subsets}{describe_counts(there)}".rstrip()

@@ -1,7 +1,7 @@
 """Component plan."""
 
 # No postponed annotations here: KFP reads them as types.
-from typing import List, NamedTuple  # noqa: UP035 - KFP knows no list[str] within a NamedTuple
+from typing import NamedTuple
 
 from components.base import component
 
@@ -47,7 +47,24 @@ def plan(
     val_best: bool,
     registered_model: str,
     ui_url: str,
-) -> NamedTuple("Plan", [("record", str), ("subsets", List[str]), ("todo", str), ("stamp_download", str), ("stamp_prepare", str), ("stamp_speaker_embedding", str), ("stamp_speech_token", str), ("stamp_parquet", str), ("stamp_merge", str), ("stamp_train", str), ("stamp_average", str), ("stamp_export", str), ("stamp_register", str)]):
+) -> NamedTuple(
+    "Plan",
+    [
+        ("record", str),
+        ("subsets", list[str]),
+        ("todo", str),
+        ("stamp_download", str),
+        ("stamp_prepare", str),
+        ("stamp_speaker_embedding", str),
+        ("stamp_speech_token", str),
+        ("stamp_parquet", str),
+        ("stamp_merge", str),
+        ("stamp_train", str),
+        ("stamp_average", str),
+        ("stamp_export", str),
+        ("stamp_register", str),
+    ],
+):
     """Checks the whole run, all of it at once, writes its record, and tells what is to be done."""
     parameters = dict(locals())
     from collections import namedtuple

@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow.progress import say
-    from cosyflow.stages.recipe import load_recipe
+    from cosyflow.run.recipes import load_recipe
     from cosyflow.synthesis import synthesize
     from cosyflow.synthesis.wav import write_wav
 

@@ -56,7 +56,7 @@ def fetch_text(url: str) -> str:
 
 
 def content_length(url: str, timeout: float = 5.0) -> int | None:
-    """Bytes of a file at a URL, by one quick question; 0 where the server does not tell, None where there is no such file.
+    """Bytes of a file at a URL, by one quick question; 0 where the server does not tell, None where there is no file.
 
     Raises:
         CosyFlowError: the server cannot be reached, or refuses.

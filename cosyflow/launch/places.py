@@ -8,12 +8,3 @@ from cosyflow.launch.pytorchjob.client import in_a_pod
 def trains_here(launcher: str) -> bool:
     """Whether the processes will be on the machine that this one is on: not so in a pod, whose tasks have their own."""
     return launcher != "pytorchjob" and not in_a_pod()
-
-
-def devices_here() -> int:
-    """CUDA devices of this machine; 0 where PyTorch is not installed."""
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return 0
-    return torch.cuda.device_count()

@@ -263,6 +263,7 @@ def merged(flat: Mapping[str, Any], described: Mapping[str, Any]) -> tuple[dict[
 
 def with_absolute_places(run: Run) -> Run:
     """The run with local places written from the root, as manifests, lists and the registry keep them."""
+
     def absolute(place: str) -> str:
         return place if "://" in place else str(Path(place).absolute())
 

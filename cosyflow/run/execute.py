@@ -70,8 +70,7 @@ def find_work(stage: Stage, record: Record, name: str, inputs: Sequence[Manifest
     if found is not None:
         lost = lost_files(found)
         problem = f"{lost[0]} is gone from {found.uri}" if lost else stage.accepts(found, record)
-    work = Work(stage, name, key, folder, settings, tuple(inputs), None if problem else found, problem)
-    return work
+    return Work(stage, name, key, folder, settings, tuple(inputs), None if problem else found, problem)
 
 
 def execute(work: Work, record: Record, task_config: Mapping[str, Any] | None = None) -> Manifest:

@@ -148,21 +148,16 @@ def _no_write_access(record: Record) -> Iterator[Problem]:
 
 
 def _refuse_old_data_root(record: Record) -> None:
-    """Work of CosyFlow 0.1 has keys that do not tell what it was made of, so it can neither be handed on nor ignored."""
+    """Work of CosyFlow 0.1 has keys that do not tell what it was made of: it can neither be handed on nor ignored."""
     for stage in STAGES.values():
         for name in stage.names(record):
             uri = storage.join(stage.place(record, name), LATEST)
             if storage.exists(uri) and "version" not in storage.read_json(uri):
-                raise RefusalError(
-                    [
-                        Problem(
-                            "data_root",
-                            f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it"
-                            " was made of; give another data root. A training of it goes on there from its newest"
-                            " checkpoint: --checkpoint FILE",
-                        )
-                    ]
+                text = (
+                    f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was made"
+                    " of; give another data root. A training of it goes on from its newest checkpoint: --checkpoint FILE"
                 )
+                raise RefusalError([Problem("data_root", text)])
 
 
 def _refuse_broken_chain(record: Record, links: tuple[Link, ...], digests: Digests) -> None:

@@ -76,7 +76,9 @@ def resolve_subsets(
     for use in ("train", "dev", "test"):
         for subset in getattr(subsets, use):
             if not subset or "/" in subset or subset in (NO_SUBSETS, ".", ".."):
-                problems.append(Problem(f"{use}_subsets", f"{subset!r} is not the name of a subset; name a folder or archive"))
+                problems.append(
+                    Problem(f"{use}_subsets", f"{subset!r} is not the name of a subset; name a folder or archive")
+                )
             elif subsets.every.count(subset) > 1:
                 problems.append(Problem(f"{use}_subsets", f"{subset}: named twice among the subsets; name it once"))
     if problems:

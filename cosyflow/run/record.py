@@ -65,7 +65,9 @@ class Record:
             run = config.from_parameters(content["run"])
             return cls(run, content["recipe_name"], content["recipe_file"], recipe)
         except (KeyError, TypeError, ValidationError) as error:
-            raise CosyFlowError(f"{uri}: not a record of this version of CosyFlow ({error}); start the run anew") from error
+            raise CosyFlowError(
+                f"{uri}: not a record of this version of CosyFlow ({error}); start the run anew"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
         content = {

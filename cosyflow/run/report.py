@@ -39,7 +39,10 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
         lines += ["", "| stage | of | | made | seconds |", "|---|---|---|---|---|"]
         lines += [_row(end) for end in rows]
     manifests = [manifest for end in ordered if (manifest := end.read_manifest()) is not None]
-    lines += ["", *[f"{line}  " for manifest in manifests for line in (*loss_lines(manifest), *registry_lines(manifest))]]
+    lines += [
+        "",
+        *[f"{line}  " for manifest in manifests for line in (*loss_lines(manifest), *registry_lines(manifest))],
+    ]
     if any(manifest.stand_ins for manifest in manifests):
         lines += ["", "Stand-in models took part: nothing here is fit for use."]
     if record:

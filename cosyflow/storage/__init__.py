@@ -28,9 +28,9 @@ from cosyflow.storage.s3 import S3Objects, impatient
 
 __all__ = [
     "FileInfo", "Fingerprint", "digest", "download_tree", "exists", "fingerprint", "fingerprints", "has_files",
-    "impatient", "is_folder", "is_remote", "join", "list_files", "local_copy", "make_directory", "modified", "name", "open_read", "open_write",
-    "parent", "read_bytes", "read_json", "read_text", "remove", "size", "upload_tree", "write_bytes", "write_json",
-    "write_text",
+    "impatient", "is_folder", "is_remote", "join", "list_files", "local_copy", "make_directory", "modified", "name",
+    "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text", "remove", "size", "upload_tree",
+    "write_bytes", "write_json", "write_text",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20

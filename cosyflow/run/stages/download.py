@@ -26,7 +26,7 @@ class Settings:
 
     data_url: str
     content: str
-    """Digest of the names and contents of all files, those included that a wav.scp names elsewhere; "" of an archive."""
+    """Digest of names and contents of all files, those included that a wav.scp names elsewhere; "" of an archive."""
 
 
 def is_web(url: str) -> bool:

@@ -34,9 +34,7 @@ def work(job: Job) -> StageResult:
     subsets = job.record.subsets
     made = merge_lists({shards.name: shards.uri for shards in job.inputs}, subsets.train, subsets.dev, job.output)
     counts = made.counts
-    say(
-        f"merge {job.name}", f"{counts['train_utterances']} to train on, {counts['dev_utterances']} to validate on"
-    )
+    say(f"merge {job.name}", f"{counts['train_utterances']} to train on, {counts['dev_utterances']} to validate on")
     # of what is trained on, not of the places that the lists name
     uses = {"train": subsets.train, "dev": subsets.dev}
     found = {shards.name: shards.digest for shards in job.inputs}

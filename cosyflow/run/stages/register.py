@@ -30,12 +30,11 @@ def settings(record: Record, name: str, digests: Digests) -> Settings:
 
 
 def work(job: Job) -> StageResult:
-    from cosyflow.release.history import tags_of
     from cosyflow.release.register import register_models
 
     averaged, exported = job.inputs
     name = job.record.run.registered_model or job.record.model_name
-    tags = tags_of(averaged, exported)
+    tags: dict[str, str] = {}
     models = models_of(name, averaged, exported)
     return register_models(models, job.output, job.record.tracking, tags, stand_ins=averaged.stand_ins)
 

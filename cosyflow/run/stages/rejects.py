@@ -13,7 +13,7 @@ def too_many_rejects(manifest: Manifest, record: Record) -> str:
     share = record.run.max_reject_share
     if rejected > share * total:
         text = (
-            f"{share:g} is less than the {rejected} of {total} utterances that {manifest.stage} {manifest.name} rejected"
+            f"{share:g} is less than {rejected} of {total} utterances, which {manifest.stage} {manifest.name} rejected"
             f" (see {manifest.uri}); mend them, or raise it"
         )
         raise RefusalError([Problem("max_reject_share", text)])

@@ -134,12 +134,9 @@ def check(record: Record) -> Iterator[Problem]:
     if not (_qwen(record) and tokenizer == QWEN2_FOLDER):
         yield from missing_file(record, tokenizer)
     yield from _check_launch(record)
-    try:
-        from cosyflow.training.arguments import check_supported
+    from cosyflow.training.arguments import unsupported
 
-        check_supported(arguments_of(record, "", "", ""))
-    except RefusalError as refusal:
-        yield from refusal.problems
+    yield from unsupported(arguments_of(record, "", "", ""))
 
 
 def conf_of(record: Record) -> tuple[str, TrainConf]:
@@ -247,7 +244,8 @@ def _unread_settings(record: Record) -> Iterator[Problem]:
 
 
 def _check_launch(record: Record) -> Iterator[Problem]:
-    from cosyflow.launch.places import devices_here, trains_here
+    from cosyflow.launch.places import trains_here
+    from cosyflow.launch.processes import devices_here
     from cosyflow.launch.pytorchjob.settings import read_settings
 
     run = record.run
