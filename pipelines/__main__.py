@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cosyflow.cli.parser import Parser
 from cosyflow.errors import CosyFlowError, RefusalError
@@ -96,17 +97,17 @@ def _compile(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from pipelines.running import new_run_dir, run
 
-    return run(_read_run(args), args.run_dir or new_run_dir(EXPERIMENTS / "runs"))
+    return run(_read_settings(args), args.run_dir or new_run_dir(EXPERIMENTS / "runs"))
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from pipelines.options import read_run
+    from pipelines.options import read_settings
     from pipelines.submitting import submit
 
     if not args.host:
         raise CosyFlowError("no server: give --host or set KFP_HOST")
     token = args.token or os.environ.get("KFP_TOKEN")
-    run = read_run(args)
+    run = config.from_parameters(read_settings(args))
     print(submit(run, args.host, args.namespace, token, args.kfp_experiment, args.run_name, args.images))
     return 0
 
@@ -114,14 +115,14 @@ def _submit(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from cosyflow.run.plan import check
 
-    check(_read_run(args))
+    check(_read_settings(args))
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
     from cosyflow.run.record import Record
 
-    run = _read_run(args)
+    run = config.from_parameters(_read_settings(args))
     print(f"# digest: {Record.of(run).digest}\n{run.to_yaml()}", end="")
     return 0
 
@@ -131,7 +132,7 @@ def _keys(args: argparse.Namespace) -> int:
     from cosyflow.run.chain import describe_keys
     from cosyflow.run.record import Record
 
-    record = Record.of(_read_run(args))
+    record = Record.of(config.from_parameters(_read_settings(args)))
     described = describe_keys(record, Digests(record.digests))
     if args.format == "json":
         print(json.dumps(described, indent=2, ensure_ascii=False))
@@ -147,10 +148,10 @@ def _demo(args: argparse.Namespace) -> int:
     return demo(args.work_dir, args.corpus, args.recipe)
 
 
-def _read_run(args: argparse.Namespace) -> config.Run:
-    from pipelines.options import read_run
+def _read_settings(args: argparse.Namespace) -> dict[str, Any]:
+    from pipelines.options import read_settings
 
-    return read_run(args, {"data_root": str(EXPERIMENTS / "data")})
+    return read_settings(args, {"data_root": str(EXPERIMENTS / "data")})
 
 
 COMMANDS = {

@@ -13,7 +13,6 @@ from typing import Any, TextIO
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
-from cosyflow.run.config import from_parameters
 
 RECIPES = ("cosyvoice2.tiny", "cosyvoice.tiny", "cosyvoice3.tiny")
 KINDS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
@@ -75,8 +74,8 @@ def demo(work_dir: Path, corpus: Path | None = None, recipe: str = RECIPES[0], t
     with _step(f"packs {', '.join(tree.train + tree.dev + tree.test)}", terminal):
         pack_corpus(tree.folder, archives)
     with serve(archives) as url:
-        wanted = from_parameters(demo_settings(tree, url, pretrained, work_dir, recipe))
-        return run(wanted, new_run_dir(work_dir / "runs"), terminal)
+        settings = demo_settings(tree, url, pretrained, work_dir, recipe)
+        return run(settings, new_run_dir(work_dir / "runs"), terminal)
 
 
 def demo_settings(tree: Tree, url: str, pretrained: Path, work_dir: Path, recipe: str = RECIPES[0]) -> dict[str, Any]:

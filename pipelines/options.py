@@ -8,7 +8,7 @@ from typing import Any
 
 from cosyflow.cli.parser import Parser
 from cosyflow.run import config
-from cosyflow.run.config import FIELDS, PARAMETERS, Run, default_of, kind_of
+from cosyflow.run.config import FIELDS, PARAMETERS, default_of, kind_of
 
 
 def add_settings(parser: Parser) -> None:
@@ -37,18 +37,18 @@ def add_settings(parser: Parser) -> None:
         group.add_argument(*spellings, **settings)
 
 
-def read_run(args: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Run:
-    """The run of a command line: `--run`, then the options, then `--set`.
+def read_settings(args: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a run from a command line: `--run`, then the options, then `--set`.
 
     Args:
         defaults: values that take the place of missing ones.
 
     Raises:
-        RefusalError: settings are unknown or impossible.
+        RefusalError: a file cannot be read, or a setting is not KEY=VALUE.
     """
     values = {**(defaults or {}), **config.read_run(args.run)}
     values |= {name: getattr(args, name) for name in PARAMETERS if hasattr(args, name)}
-    return config.with_absolute_places(config.from_parameters(config.changed(values, args.changes)))
+    return config.with_absolute_places(config.changed(values, args.changes))
 
 
 def _shown(default: Any) -> str:

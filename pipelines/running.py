@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
@@ -39,10 +39,11 @@ SUMMARY = "summary.txt"
 SUMMARY_JSON = "summary.json"
 
 
-def run(wanted: Run, run_dir: Path, terminal: TextIO = sys.stdout) -> int:
+def run(settings: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdout) -> int:
     """Runs the pipeline, and tells on the terminal how far it is and how it ended.
 
     Args:
+        settings: of the run, by name.
         run_dir: folder for the log, the report, the summary (also as `summary.json`) and KFP's artifacts.
 
     Returns:
@@ -53,7 +54,8 @@ def run(wanted: Run, run_dir: Path, terminal: TextIO = sys.stdout) -> int:
         CosyFlowError: KFP could not run the pipeline at all.
     """
     start = time.monotonic()
-    planned = plan(wanted)
+    planned = plan(settings)
+    wanted = planned.record.run
     run_id = f"local-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     leave(planned, run_id)
     run_dir.mkdir(parents=True, exist_ok=True)

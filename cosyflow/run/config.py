@@ -6,10 +6,11 @@ made of the fields of `Run`.
 
 from __future__ import annotations
 
+import difflib
 import json
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -22,6 +23,18 @@ from cosyflow.errors import CosyFlowError, Problem, RefusalError
 AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
 FIRST_STAGE, LAST_STAGE = -1, 7
+PLACES = (
+    "data_root",
+    "data_url",
+    "pretrained_dir",
+    "checkpoint",
+    "qwen_pretrain_path",
+    "ref_model",
+    "reject_dir",
+    "job",
+    "recipe",
+)
+"""Settings that may be paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,28 +171,35 @@ def from_parameters(parameters: Mapping[str, Any]) -> Run:
     Raises:
         RefusalError: settings are unknown, of another type, or impossible.
     """
+    run, problems = repaired(parameters)
+    if problems:
+        raise RefusalError(problems)
+    return run
+
+
+def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
+    """As `from_parameters`, with defaults in place of wrong values, so that the rest can be looked at too."""
     problems: list[Problem] = []
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"data_root": ""}
     for name, value in parameters.items():
         if name not in FIELDS:
-            problems.append(Problem(name, f"no such setting; there are {', '.join(FIELDS)}"))
+            near = ", ".join(difflib.get_close_matches(name, FIELDS, n=2)) or "docs/parameters.md has them all"
+            problems.append(Problem(name, f"no such setting; did you mean {near}?"))
             continue
         try:
             values[name] = _typed(name, value)
         except ValueError as error:
-            problems.append(Problem(name, str(error)))
-    if not values.get("data_root") and "data_root" not in {problem.setting for problem in problems}:
+            problems.append(Problem(name, f"{error}; give one"))
+    if not values["data_root"] and "data_root" not in {problem.setting for problem in problems}:
         problems.append(Problem("data_root", "is missing; name a folder or an s3:// prefix for the run's data"))
-    values.setdefault("data_root", "")
-    for name in {problem.setting for problem in problems} & FIELDS.keys():
-        values[name] = default_of(name)
-    try:
-        run = Run(**values)
-    except RefusalError as refusal:
-        problems += refusal.problems
-    if problems:
-        raise RefusalError(problems)
-    return run
+    while True:
+        try:
+            return Run(**values), problems
+        except RefusalError as refusal:
+            problems += refusal.problems
+            for problem in refusal.problems:
+                values.pop(problem.setting)
+                values.setdefault("data_root", "")
 
 
 def read_file(text: str, source: str = "run") -> dict[str, Any]:
@@ -261,20 +281,15 @@ def merged(flat: Mapping[str, Any], described: Mapping[str, Any]) -> tuple[dict[
     return values, told
 
 
-def with_absolute_places(run: Run) -> Run:
-    """The run with local places written from the root, as manifests, lists and the registry keep them."""
-
-    def absolute(place: str) -> str:
-        return place if "://" in place else str(Path(place).absolute())
-
-    names = ("data_root", "data_url", "pretrained_dir", "ref_model", "reject_dir", "job")
-    places: dict[str, Any] = {name: absolute(getattr(run, name)) for name in names if getattr(run, name)}
-    for name in ("checkpoint", "qwen_pretrain_path"):
-        if getattr(run, name) not in ("", AUTO):
-            places[name] = absolute(getattr(run, name))
-    if run.recipe.endswith((".yaml", ".yml")):
-        places["recipe"] = absolute(run.recipe)
-    return replace(run, **places)
+def with_absolute_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with local places written from the root, as manifests, lists and the registry keep them."""
+    values = dict(settings)
+    for name in PLACES:
+        place = values.get(name, default_of(name))
+        is_place = isinstance(place, str) and place not in ("", AUTO)
+        if is_place and (name != "recipe" or place.endswith((".yaml", ".yml"))) and "://" not in place:
+            values[name] = str(Path(place).absolute())
+    return values
 
 
 def _differs(name: str, value: Any) -> bool:
@@ -344,7 +359,7 @@ def _impossible(run: Run) -> Iterator[Problem]:
     for name in ("start_stage", "stop_stage"):
         if not FIRST_STAGE <= getattr(run, name) <= LAST_STAGE:
             yield Problem(name, f"{getattr(run, name)} is no stage; give {FIRST_STAGE} (download) to {LAST_STAGE}")
-    if run.start_stage > run.stop_stage:
+    if FIRST_STAGE <= run.stop_stage < run.start_stage <= LAST_STAGE:
         yield Problem("start_stage", f"{run.start_stage} is above stop_stage {run.stop_stage}; exchange them")
 
 

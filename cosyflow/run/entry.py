@@ -33,10 +33,10 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     run_id = ends.run_id()
     try:
-        run, origin = plan.settle(parameters, described)
+        settings, origin = config.merged(parameters, config.read_run(described))
         for name, source in origin.items():
-            say("plan", f"{name} = {getattr(run, name)!r} ({source})")
-        made = plan.plan(run, origin)
+            say("plan", f"{name} = {settings[name]!r} ({source})")
+        made = plan.plan(settings, origin)
     except RefusalError as refusal:
         root = data_root_of(described, str(parameters.get("data_root", "")))
         _leave_refusal(root, run_id, refusal)

@@ -69,7 +69,7 @@ def find_work(stage: Stage, record: Record, name: str, inputs: Sequence[Manifest
     problem = ""
     if found is not None:
         lost = lost_files(found)
-        problem = f"{lost[0]} is gone from {found.uri}" if lost else stage.accepts(found, record)
+        problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else stage.accepts(found, record)
     return Work(stage, name, key, folder, settings, tuple(inputs), None if problem else found, problem)
 
 
@@ -83,7 +83,7 @@ def execute(work: Work, record: Record, task_config: Mapping[str, Any] | None = 
         say(work.label, f"done before: hands on {work.folder}")
         return replace(work.finished, reused=True)
     if work.problem:
-        say(work.label, f"{work.problem}: makes it again")
+        say(work.label, work.problem)
     storage.make_directory(work.folder)
     start = time.monotonic()
     result = work.stage.work(Job(record, work.name, work.inputs, work.folder, task_config))

@@ -57,40 +57,61 @@ class Plan:
         return "-".join(manifest.digest[:12] if manifest else SKIPPED for manifest in manifests)
 
 
-def settle(parameters: Mapping[str, Any], described: str = "") -> tuple[Run, dict[str, str]]:
-    """The run of flat parameters and a run's file, and where each setting that is not its default came from.
-
-    Raises:
-        RefusalError: settings are unknown or impossible.
-    """
-    values, origin = config.merged(parameters, config.read_run(described))
-    return config.from_parameters(values), origin
-
-
-def check(run: Run) -> Record:
+def check(settings: Mapping[str, Any]) -> Record:
     """The record of a run that can work; nothing is written.
+
+    Args:
+        settings: of the run, by name; what is absent has its default.
 
     Raises:
         RefusalError: something of it is wrong; it has all the problems.
     """
-    record = Record.of(run)
-    selected = [stage for stage in STAGES.values() if stage.is_selected(record)]
-    with ThreadPoolExecutor(len(selected) + 1) as threads:
-        checks = [threads.submit(_check, stage.check, record) for stage in selected]
-        checks.append(threads.submit(_check, _no_write_access, record))
-        problems = [problem for one in checks for problem in one.result()]
-    if problems:
+    run, problems = config.repaired(settings)
+    record, more = _record(run)
+    problems += more
+    if record is not None:
+        problems += _problems(record)
+    if problems or record is None:
         raise RefusalError(dict.fromkeys(problems))
     return record
 
 
-def plan(run: Run, origin: Mapping[str, str] | None = None) -> Plan:
+def _record(run: Run) -> tuple[Record | None, list[Problem]]:
+    """The record, without what is wrong with the recipe or the subsets."""
+    try:
+        return Record.of(run), []
+    except RefusalError as refusal:
+        problems = list(refusal.problems)
+    wrong = tuple(problem.setting for problem in problems)
+    right = tuple(override for override in run.overrides if not override.startswith(wrong))
+    for lesser in (
+        replace(run, overrides=right),
+        replace(run, overrides=()),
+        replace(run, overrides=(), train_subsets=(), dev_subsets=(), test_subsets=()),
+    ):
+        try:
+            return Record.of(lesser), problems
+        except RefusalError:
+            continue
+    return None, problems
+
+
+def _problems(record: Record) -> list[Problem]:
+    """What the selected stages, all looking at the same time, find wrong."""
+    selected = [stage for stage in STAGES.values() if stage.is_selected(record)]
+    with ThreadPoolExecutor(len(selected) + 1) as threads:
+        checks = [threads.submit(_check, stage.check, record) for stage in selected]
+        checks.append(threads.submit(_check, _no_write_access, record))
+        return [problem for one in checks for problem in one.result()]
+
+
+def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> Plan:
     """Checks a run, writes its record, and looks what of it is done.
 
     Raises:
         RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
     """
-    record = check(run)
+    record = check(settings)
     _refuse_old_data_root(record)
     digests = Digests(record.digests)
     try:
@@ -154,8 +175,9 @@ def _refuse_old_data_root(record: Record) -> None:
             uri = storage.join(stage.place(record, name), LATEST)
             if storage.exists(uri) and "version" not in storage.read_json(uri):
                 text = (
-                    f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was made"
-                    " of; give another data root. A training of it goes on from its newest checkpoint: --checkpoint FILE"
+                    f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was"
+                    " made of; give another data root. A training of it goes on from its newest checkpoint: --checkpoint"
+                    " FILE"
                 )
                 raise RefusalError([Problem("data_root", text)])
 

@@ -120,7 +120,7 @@ def accepts(manifest: Manifest, record: Record) -> str:
             f" {section}.seed for a training of its own"
         )
         raise RefusalError([Problem(f"{section}.max_epoch", text)])
-    return f"trained for {done} of {asked} epochs so far" if done < asked else ""
+    return f"trained for {done} of {asked} epochs so far: goes on" if done < asked else ""
 
 
 def check(record: Record) -> Iterator[Problem]:
@@ -172,7 +172,7 @@ def _recipe_settings(record: Record) -> dict[str, Any]:
     if part == "llm" and record.run.dpo:
         found["dpo"] = _plain(record.recipe.dpo)
     for section, names in NOT_READ[part].items():
-        inner = found
+        inner: Any = found
         for step in section.split("."):
             inner = inner[step]
         for name in names:
@@ -299,8 +299,10 @@ def _keep_manifest_of_fewer_epochs(job: Job) -> None:
     """What a training handed on at fewer epochs stays readable beside the manifest that it gets when it has gone on."""
     before = find_finished(job.output)
     if before is not None:
+        # without the files that go on being written
+        files = {name: size for name, size in before.files.items() if name.startswith("epoch_")}
         name = _manifest_of(int(before.details.get("max_epoch", 0)))
-        storage.write_text(storage.join(job.output, name), before.to_json())
+        storage.write_text(storage.join(job.output, name), replace(before, files=files).to_json())
 
 
 def _manifest_of(epochs: int) -> str:
