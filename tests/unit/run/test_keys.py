@@ -15,7 +15,7 @@ from cosyflow.content import Digests
 from cosyflow.run.chain import describe_keys
 from cosyflow.run.keys import KEY_LENGTH, differences, key_of
 from cosyflow.run.stages import STAGES
-from tests.unit.run.world import World, finish
+from tests.unit.run.world import EVERY_SUBSET, World, finish
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -115,6 +115,10 @@ def replace_in_place(path: Path) -> None:
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
+def of_every_subset(stage: str) -> set[str]:
+    return {f"{stage} {subset}" for subset in EVERY_SUBSET}
+
+
 UTTERANCE = "speech/dev/84/121/84_121_000000_000000"
 LLM, FLOW, HIFIGAN = ({"model": part} for part in ("llm", "flow", "hifigan"))
 DPO = {"model": "llm", "dpo": True, "ref_model": "pretrained/flow.pt"}
@@ -127,8 +131,8 @@ TRAIN = {"train"}
     [
         (f"{UTTERANCE}.wav", {}, {"download dev"}),
         (f"{UTTERANCE}.normalized.txt", {}, {"download dev"}),
-        ("pretrained/campplus.onnx", {}, {"speaker-embedding train-a", "speaker-embedding train-b", "speaker-embedding dev"}),
-        ("pretrained/speech_tokenizer_v2.onnx", {}, {"speech-token train-a", "speech-token train-b", "speech-token dev"}),
+        ("pretrained/campplus.onnx", {}, of_every_subset("speaker-embedding")),
+        ("pretrained/speech_tokenizer_v2.onnx", {}, of_every_subset("speech-token")),
         ("pretrained/speech_tokenizer_v1.onnx", {}, set()),
         ("pretrained/llm.pt", LLM, TRAIN),
         ("pretrained/llm.pt", FLOW, set()),

@@ -97,7 +97,7 @@ def small_work(job: Job) -> StageResult:
 
 
 def small_training(job: Job) -> StageResult:
-    """What stands in for a training: a checkpoint for each epoch, as `cosyflow.training` leaves them, without a state."""
+    """What stands in for a training: checkpoints as `cosyflow.training` leaves them, without states."""
     epochs = job.record.recipe.train_conf.max_epoch
     names = []
     for epoch in range(epochs):
