@@ -150,7 +150,7 @@ def another(value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
-        return value + 1
+        return 2 * value + 1
     if isinstance(value, tuple):
         return (*value, value[-1] if value else "more")
     return "another" if value is None or isinstance(value, str) else [value]
