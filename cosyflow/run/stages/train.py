@@ -39,7 +39,7 @@ SECTIONS = {
 }
 """What of a recipe the training of a part reads, beside the frames that the flow tells of speech tokens."""
 
-NOT_READ = {
+NOT_READ: dict[str, dict[str, tuple[str, ...]]] = {
     "llm": {"llm": ("sampling",), "train_conf": ("frames_per_step",)},
     "flow": {"train_conf": ("tokens_per_step",), "flow.matching": ("inference_cfg_rate", "n_timesteps")},
     "hifigan": {"train_conf_gan": ("tokens_per_step",)},
@@ -168,7 +168,7 @@ def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Argume
 
 def _recipe_settings(record: Record) -> dict[str, Any]:
     part = record.run.model
-    found = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
+    found: dict[str, Any] = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
     if part == "llm" and record.run.dpo:
         found["dpo"] = _plain(record.recipe.dpo)
     for section, names in NOT_READ[part].items():
@@ -233,7 +233,7 @@ def _unread_settings(record: Record) -> Iterator[Problem]:
         section = key.partition(".")[0]
         is_unread = section in sections - read and not (section == "flow" and part == "hifigan")
         inner, _, last = key.rpartition(".")
-        if part != "hifigan" and last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
+        if last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
             is_unread = True
         if is_unread and section not in ("sample_rate", "token_frame_rate", "mel", "use_spk_embedding"):
             yield Problem(key, f"is not read where the {part} is trained; leave it out")
@@ -252,6 +252,8 @@ def _check_launch(record: Record) -> Iterator[Problem]:
     if run.job:
         try:
             read_settings(run.job)
+        except RefusalError as refusal:
+            yield from refusal.problems
         except CosyFlowError as error:
             yield Problem("job", f"{error}; mend the file")
     if run.num_nodes != 1 and run.launcher == "local":
