@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cosyflow import storage
 from cosyflow.config.recipe import RECIPES, Recipe
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run import config
 from cosyflow.run.config import Run
 from cosyflow.run.recipes import Subsets, load_recipe, recipe_name, recipe_path, resolve_subsets
@@ -52,22 +52,25 @@ class Record:
         """The record of a run. Raises RefusalError for an unknown or wrong recipe, and for wrong subsets."""
         record = cls(run, recipe_name(run.recipe), str(recipe_path(run.recipe)), load_recipe(run.recipe, run.overrides))
         record.subsets  # noqa: B018  # names them, or refuses
-        return record
+        return cls._of_json(record.to_json())  # as every task reads it: a default of 10 may be 10.0 there
 
     @classmethod
     def read(cls, uri: str) -> Record:
         """The record at a URI. Raises CosyFlowError when there is none, or it is of another version of CosyFlow."""
         content = storage.read_json(uri)
         try:
-            values = content["recipe"]
-            kind = TypeAdapter(RECIPES[values["version"]])
-            recipe = kind.validate_json(json.dumps(values))
-            run = config.from_parameters(content["run"])
-            return cls(run, content["recipe_name"], content["recipe_file"], recipe)
-        except (KeyError, TypeError, ValidationError) as error:
+            return cls._of_json(content)
+        except (KeyError, TypeError, ValidationError, RefusalError) as error:
             raise CosyFlowError(
                 f"{uri}: not a record of this version of CosyFlow ({error}); start the run anew"
             ) from error
+
+    @classmethod
+    def _of_json(cls, content: dict[str, Any]) -> Record:
+        values = content["recipe"]
+        recipe: Recipe = TypeAdapter(RECIPES[values["version"]]).validate_json(json.dumps(values))
+        run = config.from_parameters(content["run"])
+        return cls(run, content["recipe_name"], content["recipe_file"], recipe)
 
     def to_json(self) -> dict[str, Any]:
         content = {
