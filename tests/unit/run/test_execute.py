@@ -1,9 +1,8 @@
-"""Equal work is done once, interrupted work goes on, deleted work is noticed, and a manifest tells what was made of what."""
+"""Equal work is done once, interrupted work goes on, deleted work is noticed, and manifests tell what came of what."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,7 +125,7 @@ def test_people_find_the_newest_output_beside_the_keys(world: World) -> None:
     newest = do(work, world.record(instruct="Whisper."))
     place = world.data / "prepare" / "dev"
     assert Manifest.read(str(place / "latest.json")) == newest
-    assert os.readlink(place / LINK) == newest.key
+    assert str((place / LINK).readlink()) == newest.key
     assert (place / LINK / "text").read_text() == "dev: hello"
     assert {path.name for path in place.iterdir()} >= {"latest.json", LINK, newest.key}
     assert not [path for path in place.iterdir() if path.name.endswith(".part")]
