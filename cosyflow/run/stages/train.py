@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ SECTIONS = {
 }
 """What of a recipe the training of a part reads, beside the frames that the flow tells of speech tokens."""
 
-NOT_READ = {
+NOT_READ: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "llm": {"llm": ("sampling",), "train_conf": ("frames_per_step",)},
     "flow": {"train_conf": ("tokens_per_step",), "flow.matching": ("inference_cfg_rate", "n_timesteps")},
     "hifigan": {"train_conf_gan": ("tokens_per_step",)},
