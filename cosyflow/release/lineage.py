@@ -105,7 +105,8 @@ def _differences(manifest: Manifest) -> Iterator[str]:
         found_measure = _measure(manifest.uri, folder)
         if found_measure != measure:
             yield _sizes(place, found_measure, measure)
-    if used := manifest.details.get(SOURCE):
+    used = manifest.details.get(SOURCE)
+    if used and {"files", "bytes"} <= manifest.counts.keys():
         measure = [manifest.counts["files"], manifest.counts["bytes"]]
         found_measure = _measure(used, "")
         if found_measure != measure:

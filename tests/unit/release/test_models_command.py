@@ -185,6 +185,21 @@ def test_verify_finds_a_file_more_in_a_folder(
     assert any(line.startswith(f"{tree}: differs: 2 files of ") for line in lines)
 
 
+def test_verify_finds_a_file_less_in_a_folder_of_ones_own(
+    registry: str, pipeline: Pipeline, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    downloaded = find(pipeline.register(registry), "download")
+    for name in ("a.wav", "b.wav"):
+        storage.write_text(str(tmp_path / "mine" / name), "1234")
+    own = replace(downloaded, details={"source": str(tmp_path / "mine")}, counts={"files": 2, "bytes": 8})
+    storage.write_text(storage.join(own.uri, MANIFEST), own.to_json())
+    assert main(["models", "lineage", MODEL, "--verify"]) == 0
+    assert f"folder {tmp_path}/mine  2 files, 8 bytes" in capsys.readouterr().out
+    storage.remove(str(tmp_path / "mine" / "b.wav"))
+    lines, _ = failure(capsys, "lineage", MODEL, "--verify")
+    assert f"{tmp_path}/mine: differs: 1 files of 4 bytes, not 2 of 8" in lines
+
+
 def test_verify_goes_by_the_manifests_digest_where_files_have_none(
     registry: str, pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,7 +246,7 @@ def test_diff_tells_settings_data_code_and_metrics(
 ) -> None:
     first = pipeline.register(registry)
     changes = {"epochs": 3, "average_num": 1, "loss": 4.25, "commit": "b" * 40, "version": 2, "image": "train:2"}
-    second = replace(pipeline, speech={"dev-a": "other"}, **changes).register(registry)  # type: ignore[arg-type]
+    second = replace(pipeline, speech={"dev-a": "other"}, **changes).register(registry)
     found = models(capsys, "diff", MODEL, "1", "2")
     assert found["settings"] == {
         "average_num": [5, 1],
