@@ -22,7 +22,7 @@ STAGES = (
     "export",
     "register",
 )
-TOOLS = ("stand-ins", "inspect", "synthesize")
+TOOLS = ("stand-ins", "inspect", "synthesize", "models")
 
 
 def module_name(command: str) -> str:
