@@ -9,7 +9,8 @@ from typing import Any
 from cosyflow import storage
 from cosyflow.release.history import tags_of
 from cosyflow.release.register import RECORD, register_models
-from cosyflow.stage import MANIFEST, Manifest, StageResult, _digest_files, _measure, stage_key
+from cosyflow.run.keys import key_of
+from cosyflow.stage import MANIFEST, Manifest, StageResult, digest_of, measure
 
 MODEL = "cosyvoice2.tiny-llm"
 
@@ -75,16 +76,17 @@ class Pipeline:
         folder = storage.join(self.root, stage, name, key)
         for file, text in files.items():
             storage.write_text(storage.join(folder, file), text)
+        digests = {file: storage.digest(storage.join(folder, file)) for file in files}
         made_by = {"cosyflow": "0.2.0", "commit": self.commit, "clean": "true", "image": self.image}
         manifest = Manifest(
             stage=stage,
             name=name,
             key=key,
             uri=folder,
-            digest=told.digest or _digest_files(folder, list(files)),
+            digest=told.digest or digest_of(digests),
             counts=told.counts,
             files={file: storage.size(storage.join(folder, file)) for file in files},
-            folders={below: _measure(folder, below) for below in told.folders},
+            folders={below: measure(folder, below) for below in told.folders},
             settings=settings,
             inputs=[manifest.digest for manifest in inputs],
             details=told.details,
@@ -92,7 +94,7 @@ class Pipeline:
             stand_ins=False,
             version=self.version,
             sources=[manifest.uri for manifest in inputs],
-            digests={file: storage.digest(storage.join(folder, file)) for file in files},
+            digests=digests,
             made_by={**made_by, "run": "kfp-1", "url": "http://kfp/#/runs/details/kfp-1"},
             record=self.record,
         )
@@ -124,4 +126,4 @@ class Pipeline:
 
     def _key(self, stage: str, name: str, inputs: Sequence[Manifest], settings: Mapping[str, Any]) -> str:
         digests = [manifest.digest for manifest in inputs]
-        return stage_key(stage, name, digests, settings, str(self.version))
+        return key_of(stage, name, self.version, settings, digests)

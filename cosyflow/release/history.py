@@ -15,7 +15,7 @@ from typing import Any
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError, OutageError
-from cosyflow.stage import MANIFEST, Manifest
+from cosyflow.stage import MANIFEST, Manifest, earlier_manifest
 
 STAND_INS_TAG = "cosyflow.stand_ins"
 MANIFEST_TAG = "manifest"
@@ -86,11 +86,11 @@ def chain_from(starts: Sequence[Manifest], tolerant: bool = False) -> list[Manif
         seen.add(manifest.uri)
         if not tolerant:
             _check_sources(manifest)
-        for source in reversed(manifest.sources):
+        for source, digest in reversed(list(zip(manifest.sources, manifest.inputs, strict=False))):
             if _plain(source) in seen:
                 continue
             try:
-                made = _read(source, _label(manifest))
+                made = _read(source, _label(manifest), digest)
             except OutageError:
                 raise
             except CosyFlowError:
@@ -115,7 +115,7 @@ def read_source(manifest: Manifest, index: int) -> Manifest:
     _check_sources(manifest)
     if index >= len(manifest.sources):
         raise CosyFlowError(f"{storage.join(manifest.uri, MANIFEST)}: tells no input of {_label(manifest)}")
-    source = _read(manifest.sources[index], _label(manifest))
+    source = _read(manifest.sources[index], _label(manifest), manifest.inputs[index])
     if source.digest != manifest.inputs[index]:
         raise CosyFlowError(replaced(manifest, source, manifest.inputs[index]))
     return source
@@ -151,13 +151,21 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(_text(value).encode()).hexdigest()
 
 
-def _read(folder: str, user: str) -> Manifest:
-    """The manifest in a folder; its URI is the folder, wherever it was made. `user` is what was made of it."""
+def _read(folder: str, user: str, digest: str = "") -> Manifest:
+    """The manifest in a folder; its URI is the folder, wherever it was made.
+
+    Args:
+        user: what was made of it.
+        digest: of the outputs that went in. A training that has gone on since has its earlier manifests beside it.
+    """
     place = storage.join(folder, MANIFEST)
     if not storage.exists(place):
         use = f"{user} was made of it" if user else "a version was registered from there"
         raise CosyFlowError(f"{place}: gone, and with it the history before it; {use}")
-    return replace(Manifest.read(place), uri=_plain(folder))
+    manifest = Manifest.read(place)
+    if digest and manifest.digest != digest:
+        manifest = earlier_manifest(folder, digest) or manifest
+    return replace(manifest, uri=_plain(folder))
 
 
 def _check_sources(manifest: Manifest) -> None:

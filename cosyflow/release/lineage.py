@@ -11,7 +11,7 @@ from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
 from cosyflow.release.history import MANIFEST_TAG, read_chain, replaced
 from cosyflow.release.registry import Version
-from cosyflow.stage import MANIFEST, Manifest, _digest_files, _measure
+from cosyflow.stage import MANIFEST, Manifest, digest_of, measure
 
 REGISTERED_FROM_TAG = "registered_from"
 SOURCE = "source"
@@ -96,21 +96,20 @@ def _differences(manifest: Manifest) -> Iterator[str]:
             whole = False
             yield problem
     if manifest.files and not manifest.digests and whole:
-        found = _digest_files(manifest.uri, list(manifest.files))
+        found = digest_of({file: storage.digest(storage.join(manifest.uri, file)) for file in manifest.files})
         if found != manifest.digest:
             place = storage.join(manifest.uri, MANIFEST)
             yield f"{place}: the files have the digest {found}, not {manifest.digest}"
-    for folder, measure in manifest.folders.items():
-        place = storage.join(manifest.uri, folder)
-        found_measure = _measure(manifest.uri, folder)
-        if found_measure != measure:
-            yield _sizes(place, found_measure, measure)
+    for folder, expected in manifest.folders.items():
+        found_measure = measure(manifest.uri, folder)
+        if found_measure != expected:
+            yield _sizes(storage.join(manifest.uri, folder), found_measure, expected)
     used = manifest.details.get(SOURCE)
     if used and {"files", "bytes"} <= manifest.counts.keys():
-        measure = [manifest.counts["files"], manifest.counts["bytes"]]
-        found_measure = _measure(used, "")
-        if found_measure != measure:
-            yield _sizes(used, found_measure, measure)
+        expected = [manifest.counts["files"], manifest.counts["bytes"]]
+        found_measure = measure(used, "")
+        if found_measure != expected:
+            yield _sizes(used, found_measure, expected)
 
 
 def _difference(uri: str, size: int, digest: str | None) -> str:
@@ -124,7 +123,7 @@ def _difference(uri: str, size: int, digest: str | None) -> str:
     return f"{uri}: differs: SHA-256 {found}, not {digest}" if found != digest else ""
 
 
-def _sizes(place: str, found: Sequence[int], measure: Sequence[int]) -> str:
+def _sizes(place: str, found: Sequence[int], expected: Sequence[int]) -> str:
     if not found[0]:
         return f"{place}: gone"
-    return f"{place}: differs: {found[0]} files of {found[1]} bytes, not {measure[0]} of {measure[1]}"
+    return f"{place}: differs: {found[0]} files of {found[1]} bytes, not {expected[0]} of {expected[1]}"

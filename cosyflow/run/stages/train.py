@@ -24,7 +24,7 @@ from cosyflow.run.keys import differences, plain
 from cosyflow.run.record import Record
 from cosyflow.run.stages.merge import DEV_LIST, TRAIN_LIST
 from cosyflow.run.stages.pretrained_files import in_pretrained, missing_file
-from cosyflow.stage import MANIFEST, Manifest, StageResult, find_finished, lost_files
+from cosyflow.stage import Manifest, StageResult, find_finished, lost_files, manifest_of_progress
 
 if TYPE_CHECKING:
     from cosyflow.training.arguments import Arguments
@@ -306,7 +306,7 @@ def _keep_manifest_of_fewer_epochs(job: Job) -> None:
 
 
 def _manifest_of(epochs: int) -> str:
-    return MANIFEST.replace(".json", f".{epochs}-epochs.json")
+    return manifest_of_progress(f"{epochs}-epochs")
 
 
 def _tags(record: Record) -> dict[str, str]:
