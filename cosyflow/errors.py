@@ -21,6 +21,10 @@ class OutageError(CosyFlowError):
     """A store did not answer for so long that waiting ended. It says nothing about what was asked for."""
 
 
+class StoppedError(CosyFlowError):
+    """Work was asked to end (SIGTERM), and did so in good order; the same command goes on."""
+
+
 class AudioError(CosyFlowError):
     """Audio that cannot be used; the message names the file and says what is wrong."""
 

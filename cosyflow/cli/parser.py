@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from cosyflow.errors import Problem
+
+REFUSED = 2
+"""Exit status when a command is refused before any work."""
+_REQUIRED = "the following arguments are required: "
+_UNKNOWN = "unrecognized arguments: "
+_OF_AN_ARGUMENT = re.compile(r"argument ([^/:\s]+)[^:\s]*: (.*)", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose options can be written with underscores or hyphens, and whose help shows defaults."""
+    """An ArgumentParser whose options can be written with underscores or hyphens, and whose help shows defaults.
+
+    What is wrong with a command line is told as every refusal is: a line for each problem.
+    """
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
@@ -25,3 +39,25 @@ class Parser(argparse.ArgumentParser):
         if spelled[0].startswith("--"):
             settings.setdefault("dest", spelled[0][2:].replace("-", "_").replace(".", "_"))
         return super().add_argument(*spelled, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with a line for each problem on standard error."""
+        for problem in self._problems(message):
+            sys.stderr.write(f"error: {problem}\n")
+        sys.exit(REFUSED)
+
+    def _problems(self, message: str) -> Iterator[Problem]:
+        """What argparse says in one sentence."""
+        if message.startswith(_REQUIRED):
+            for name in message.removeprefix(_REQUIRED).split(", "):
+                yield Problem(name.partition("/")[0], f"is missing; give it (see {self.prog} --help)")
+        elif message.startswith(_UNKNOWN):
+            words = message.removeprefix(_UNKNOWN).split()
+            named = [word.partition("=")[0] for word in words if word.startswith("-")]
+            for name in named or words:
+                yield Problem(name, f"is unknown; {self.prog} --help tells what there is")
+        elif match := _OF_AN_ARGUMENT.fullmatch(message):
+            name, text = match.groups()
+            yield Problem(name, f"{text}; see {self.prog} --help")
+        else:
+            yield Problem(self.prog, f"{message}; see {self.prog} --help")

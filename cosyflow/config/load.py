@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from cosyflow.config.recipe import RECIPES, Recipe
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import Problem, RefusalError
 
 Location = tuple[str | int, ...]
 
@@ -30,6 +30,10 @@ _Loader.add_implicit_resolver(
 )
 
 
+class RecipeError(RefusalError):
+    """What is wrong with a recipe and with what replaces its settings; a problem's setting is the dotted key."""
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads and validates a recipe.
 
@@ -38,78 +42,87 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: `key.key=value` settings that replace those of the file; the value is YAML.
 
     Raises:
-        CosyFlowError: the file cannot be read, or a key is unknown, missing, doubled, mistyped or impossible.
+        RecipeError: the file cannot be read, or keys are unknown, missing, doubled, mistyped or impossible.
     """
     text = _read(Path(path))
+    lines: dict[Location, int] = {}
     try:
         node = yaml.compose(text, Loader=_Loader)
         if not isinstance(node, yaml.MappingNode):
-            raise CosyFlowError(f"{path}:1: a recipe is a mapping of keys to values")
-        lines: dict[Location, int] = {}
-        _index_lines(node, (), lines, str(path))
+            raise RecipeError([Problem("recipe", f"{path}:1: not a mapping of keys to values; write KEY: VALUE")])
+        problems = list(_index_lines(node, (), lines, str(path)))
         values = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise CosyFlowError(f"{path}:{line}: not YAML: {error.problem}") from error
+        raise RecipeError([Problem("recipe", f"{path}:{line}: not YAML: {error.problem}")]) from error
     for override in overrides:
-        _apply_override(values, override, lines)
-    return _validate(values, lines, str(path))
+        problems += _apply_override(values, override, lines)
+    recipe = _validate(values, lines, str(path), problems)
+    if recipe is None or problems:
+        raise RecipeError(problems)
+    return recipe
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise CosyFlowError(f"{path}: cannot read the recipe ({error.strerror})") from error
+        text = f"{path}: cannot read the recipe ({error.strerror}); name a YAML file"
+        raise RecipeError([Problem("recipe", text)]) from error
     except UnicodeDecodeError as error:
-        raise CosyFlowError(f"{path}: not UTF-8 at byte {error.start}") from error
+        raise RecipeError([Problem("recipe", f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8")]) from error
 
 
-def _index_lines(node: yaml.Node, place: Location, lines: dict[Location, int], path: str) -> None:
-    """Notes the line of every key and list item. Raises CosyFlowError for a key that is there twice."""
+def _index_lines(node: yaml.Node, place: Location, lines: dict[Location, int], path: str) -> Iterator[Problem]:
+    """Notes the line of every key and list item; gives the keys that are there twice."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*place, key.value)
+            line = key.start_mark.line + 1
             if here in lines:
-                raise CosyFlowError(
-                    f"{path}:{key.start_mark.line + 1}: the key {key.value} stands in line {lines[here]} already"
-                )
-            lines[here] = key.start_mark.line + 1
-            _index_lines(value, here, lines, path)
+                text = f"{path}:{line}: the key stands in line {lines[here]} already; remove one"
+                yield Problem(".".join(map(str, here)), text)
+            lines[here] = line
+            yield from _index_lines(value, here, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
             lines[(*place, position)] = value.start_mark.line + 1
-            _index_lines(value, (*place, position), lines, path)
+            yield from _index_lines(value, (*place, position), lines, path)
 
 
-def _apply_override(values: dict[str, Any], override: str, lines: dict[Location, int]) -> None:
+def _apply_override(values: dict[str, Any], override: str, lines: dict[Location, int]) -> Iterator[Problem]:
+    """Replaces a setting; gives what is wrong with how it is written."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise CosyFlowError(f"{override}: a setting is written KEY=VALUE, e.g. train_conf.max_epoch=3")
+        yield Problem(override, "command line: a setting is written KEY=VALUE, e.g. train_conf.max_epoch=3")
+        return
     *parents, last = key.split(".")
     section = values
     for position, parent in enumerate(parents):
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise CosyFlowError(f"{override}: {'.'.join(parents[: position + 1])} has no keys below it")
+            yield Problem(key, f"command line: {'.'.join(parents[: position + 1])} has no keys below it")
+            return
     try:
         section[last] = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except yaml.YAMLError as error:
-        raise CosyFlowError(f"{override}: the value is not YAML") from error
+    except yaml.YAMLError:
+        yield Problem(key, f"command line: the value {text!r} is not YAML")
     lines[tuple(key.split("."))] = 0
 
 
-def _validate(values: dict[str, Any], lines: dict[Location, int], path: str) -> Recipe:
+def _validate(values: dict[str, Any], lines: dict[Location, int], path: str, problems: list[Problem]) -> Recipe | None:
+    """The recipe, or None after adding what is wrong to `problems`."""
     version = values.get("version")
     if version not in RECIPES:
-        line = lines.get(("version",), 1)
-        raise CosyFlowError(f"{path}:{line}: version: {version!r} is not one of {', '.join(RECIPES)}")
+        text = f"{_where(('version',), lines, path)}: {version!r} is not one of {', '.join(RECIPES)}"
+        problems.append(Problem("version", text))
+        return None
     try:
         recipe: Recipe = TypeAdapter(RECIPES[version]).validate_json(json.dumps(values))
     except ValidationError as invalid:
-        errors = [_describe(error, RECIPES[version], lines, path) for error in invalid.errors(include_url=False)]
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise CosyFlowError(errors[0] + more) from invalid
+        errors = invalid.errors(include_url=False)
+        problems += [_describe(error, RECIPES[version], lines, path) for error in errors]
+        return None
     return recipe
 
 
@@ -120,7 +133,7 @@ def _allowed_keys(section: type, place: Location) -> list[str]:
     return [entry.name for entry in fields(section)]
 
 
-def _describe(error: ErrorDetails, recipe: type[Recipe], lines: dict[Location, int], path: str) -> str:
+def _describe(error: ErrorDetails, recipe: type[Recipe], lines: dict[Location, int], path: str) -> Problem:
     place: Location = error["loc"]
     problem = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
@@ -132,9 +145,12 @@ def _describe(error: ErrorDetails, recipe: type[Recipe], lines: dict[Location, i
         problem = "this key is missing"
     else:
         problem = f"{problem[0].lower()}{problem[1:]}, not {json.dumps(error['input'])}"
-    known = place
-    while known and known not in lines:  # a missing key has no line of its own
-        known = known[:-1]
-    line = lines.get(known, 1)
-    where = f"{path}:{line}" if line else "command line"
-    return f"{where}: {'.'.join(str(part) for part in place)}: {problem}"
+    return Problem(".".join(str(part) for part in place), f"{_where(place, lines, path)}: {problem}")
+
+
+def _where(place: Location, lines: dict[Location, int], path: str) -> str:
+    """File and line of a key; a missing key has no line of its own, so that of the section that lacks it."""
+    while place and place not in lines:
+        place = place[:-1]
+    line = lines.get(place, 1)
+    return f"{path}:{line}" if line else "command line"

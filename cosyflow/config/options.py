@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field
+import argparse
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal
 
 Effect = Literal["identity", "progress"]
@@ -23,6 +25,53 @@ def option(
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+def spelling(entry: Field[Any]) -> str:
+    """An option's official name on a command line."""
+    return str(entry.metadata["spelling"]) or f"--{entry.name}"
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Adds the options of a dataclass to a parser, the required ones first."""
+    for entry in sorted(fields(kind), key=lambda entry: entry.default is not MISSING):
+        parser.add_argument(spelling(entry), dest=entry.name, **_argparse_settings(entry))
+
+
+def option_values(namespace: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """What a parser with the options of a dataclass read, as the dataclass takes it."""
+    values = {entry.name: getattr(namespace, entry.name) for entry in fields(kind)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def command_line(options: Any) -> list[str]:
+    """The words that give a dataclass of options again; what has its default is left out."""
+    words: list[str] = []
+    for entry in fields(options):
+        name, value = spelling(entry), getattr(options, entry.name)
+        if value == entry.default:
+            continue
+        if isinstance(value, bool):
+            words.append(name if value else f"--no-{name[2:]}")
+        else:
+            for word in map(str, value if isinstance(value, tuple) else (value,)):
+                # argparse takes a word of its own with a hyphen in front for an option
+                words += [f"{name}={word}"] if word.startswith("-") else [name, word]
+    return words
+
+
+def _argparse_settings(entry: Field[Any]) -> Mapping[str, Any]:
+    settings = {"help": entry.metadata["meaning"].replace("%", "%%"), **entry.metadata["settings"]}
+    if entry.default is MISSING:
+        return {**settings, "required": True}
+    if entry.default is True:
+        return {**settings, "action": argparse.BooleanOptionalAction, "default": True}
+    if entry.default is False:
+        return {**settings, "action": "store_true"}
+    if entry.default == ():
+        return {**settings, "action": "append", "default": []}
+    is_number = isinstance(entry.default, int) or entry.default is None
+    return {**settings, "type": int if is_number else str, "default": entry.default}
 
 
 @dataclass(frozen=True, kw_only=True)

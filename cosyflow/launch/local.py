@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, StoppedError
 from cosyflow.launch.terminal import Screen
 from cosyflow.training.member import end_with_parent
 
@@ -35,7 +35,7 @@ class RankError:
     timestamp: float
 
 
-def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: Path) -> None:
+def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: Path, on_cpu: bool = False) -> None:
     """Runs `python -m MODULE ARGUMENTS` in several processes that find each other, and waits for their end.
 
     What they print goes to our standard output, and all of it with torchrun's own messages to the log.
@@ -45,19 +45,19 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
         arguments: its command line.
         num_processes: how many.
         log: file for the whole output; an existing one is added to.
+        on_cpu: hides the machine's GPUs from them.
 
     Raises:
-        CosyFlowError: a process failed, or the run was asked to stop (SIGTERM) and did so.
+        StoppedError: the run was asked to stop (SIGTERM) and did so.
+        CosyFlowError: a process failed.
     """
-    if num_processes < 1:
-        raise CosyFlowError(f"--gpus_per_node {num_processes}: at least one process is needed")
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cosyflow-train-") as errors, log.open("a", encoding="utf-8") as log_file:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
         command += [f"--log-dir={errors}", "-m", module, *arguments]
         process = subprocess.Popen(
             command,
-            env=_environment(num_processes),
+            env=_environment(num_processes, on_cpu),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -70,14 +70,16 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
         if status == 0:
             return
         if stopped.is_set():
-            raise CosyFlowError("stopped on request after saving a checkpoint; the same command goes on from it")
+            raise StoppedError("stopped on request after saving a checkpoint; the same command goes on from it")
         raise CosyFlowError(_explain(status, _first_error(Path(errors)), tail, log))
 
 
-def _environment(num_processes: int) -> dict[str, str]:
+def _environment(num_processes: int, on_cpu: bool) -> dict[str, str]:
     """Ours, with the cores shared out: PyTorch would take all of them in every process."""
     environment = {"PYTHONUNBUFFERED": "1", **os.environ}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    if on_cpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment
 
 

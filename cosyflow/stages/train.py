@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from cosyflow import storage
+from cosyflow.config.options import LaunchOptions, TrainingOptions
 from cosyflow.config.recipe import Recipe
 from cosyflow.pretrained import QWEN2_FOLDER, TEXT_TOKENIZERS
 from cosyflow.stage import Manifest, StageResult
 from cosyflow.stages import Activity
 from cosyflow.stages.recipe import load_recipe, recipe_name, recipe_path
 from cosyflow.stages.selected import run_selected
+from cosyflow.training.arguments import Arguments
 
 AUTO = "auto"
 RELEASED = {"hifigan": "hift.pt"}
@@ -67,36 +69,22 @@ def run(
     tokenizer = "" if qwen else pretrained_dir
 
     def work(output: str) -> StageResult:
-        from cosyflow.launch.train_stage import train_model
+        from cosyflow.launch.train_stage import launch
 
-        return train_model(
-            train_list=storage.join(lists.uri, "train.data.list"),
-            cv_list=storage.join(lists.uri, "dev.data.list"),
-            recipe_path=str(recipe_path(recipe)),
-            overrides=overrides,
-            output_dir=output,
-            model=options.model,
-            train_engine=options.train_engine,
-            launcher=options.launcher,
-            job=options.job,
-            task_config=task_config,
-            num_nodes=options.num_nodes,
-            gpus_per_node=options.gpus_per_node,
-            num_workers=options.num_workers,
-            prefetch=options.prefetch,
-            pin_memory=options.pin_memory,
-            use_amp=options.use_amp,
-            checkpoint=checkpoint,
-            qwen_pretrain_path=qwen,
-            dpo=options.dpo,
-            ref_model=options.ref_model,
-            tokenizer_path=tokenizer,
-            deepspeed_config=options.deepspeed_config,
-            deepspeed_save_states=options.deepspeed_save_states,
-            mlflow_uri=options.mlflow_uri,
-            experiment=options.experiment,
+        chosen = {entry.name: getattr(options, entry.name) for entry in fields(TrainingOptions)}
+        starts = {"checkpoint": checkpoint, "qwen_pretrain_path": qwen, "tokenizer_path": tokenizer}
+        arguments = Arguments(
+            **{**chosen, **starts},
+            config=str(recipe_path(recipe)),
+            train_data=storage.join(lists.uri, "train.data.list"),
+            cv_data=storage.join(lists.uri, "dev.data.list"),
+            model_dir=output,
+            tensorboard_dir="" if storage.is_remote(output) else storage.join(output, "tensorboard"),
             run_name=model_name(recipe, options.model),
+            overrides=tuple(overrides),
         )
+        where = LaunchOptions(**{entry.name: getattr(options, entry.name) for entry in fields(LaunchOptions)})
+        return launch(arguments, where, task_config)
 
     start = {
         "checkpoint": _identity(checkpoint),

@@ -3,73 +3,59 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-from cosyflow.errors import CosyFlowError
+from cosyflow import storage
+from cosyflow.config.options import TrainingOptions, add_options, command_line, option, option_values
+from cosyflow.errors import Problem, RefusalError
 
-
-def _option(name: str, meaning: str, default: Any = MISSING, **settings: Any) -> Any:
-    """A field that is an option of the command line; without a default it is required."""
-    metadata = {"option": name, "settings": {"help": meaning, **settings}}
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+if TYPE_CHECKING:
+    from cosyflow.config.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
-    """What a training run is told beside its recipe."""
+class Arguments(TrainingOptions):
+    """What a training is told beside its recipe: the options of a whole run, and what a whole run settles by itself."""
 
-    config: str = _option("--config", "recipe, e.g. conf/cosyvoice2.yaml")
-    train_data: str = _option("--train_data", "list of parquet files to train on")
-    cv_data: str = _option("--cv_data", "list of parquet files for cross validation")
-    model_dir: str = _option("--model_dir", "folder or s3:// prefix for the checkpoints")
-    model: str = _option("--model", "which model of the recipe", "llm", choices=("llm", "flow", "hifigan"))
-    train_engine: str = _option(
-        "--train_engine", "how processes train together", "torch_ddp", choices=("torch_ddp", "deepspeed")
+    config: str = option("Recipe, e.g. conf/cosyvoice2.yaml.")
+    train_data: str = option("List of parquet files to train on.")
+    cv_data: str = option("List of parquet files for cross validation.")
+    model_dir: str = option("Folder or s3:// prefix for the checkpoints.")
+    checkpoint: str = option("Official weights to start from.", "", effect="identity")
+    qwen_pretrain_path: str = option(
+        "Qwen2 folder: its tokenizer, and weights when no checkpoint is given.", "", effect="identity"
     )
-    checkpoint: str = _option("--checkpoint", "official weights to start from", "")
-    qwen_pretrain_path: str = _option(
-        "--qwen_pretrain_path", "Qwen2 folder: its tokenizer, and weights when no checkpoint is given", ""
+    onnx_path: str = option(
+        "Pretrained folder; only its tokenizer is read, features come from the data.", "", effect="identity"
     )
-    onnx_path: str = _option(
-        "--onnx_path", "pretrained folder; only its tokenizer is read, features come from the data", ""
+    tokenizer_path: str = option(
+        "Folder of the tokenizer; by default --qwen_pretrain_path, then --onnx_path.", "", effect="identity"
     )
-    tokenizer_path: str = _option(
-        "--tokenizer_path", "folder of the tokenizer; by default --qwen_pretrain_path, then --onnx_path", ""
+    tensorboard_dir: str = option("Folder for TensorBoard; none when empty.", "")
+    dist_backend: str = option(
+        "How processes talk; by default nccl on CUDA, else gloo.",
+        "",
+        spelling="--ddp.dist_backend",
+        choices=("", "nccl", "gloo"),
     )
-    tensorboard_dir: str = _option("--tensorboard_dir", "folder for TensorBoard; none when empty", "")
-    dist_backend: str = _option(
-        "--ddp.dist_backend", "how processes talk; by default nccl on CUDA, else gloo", "", choices=("", "nccl", "gloo")
-    )
-    num_workers: int = _option("--num_workers", "processes that read ahead, for each training process", 0)
-    prefetch: int = _option("--prefetch", "batches that each of them reads ahead; 0 chooses", 0)
-    pin_memory: bool = _option("--pin_memory", "read into page-locked memory (CUDA)", False)
-    use_amp: bool = _option("--use_amp", "compute in bfloat16 on CUDA; weights and optimizer stay float32", False)
-    dpo: bool = _option("--dpo", "train the llm on preferences: the data has rejected speech for its texts", False)
-    ref_model: str = _option("--ref_model", "official weights of the reference of --dpo; by default --checkpoint", "")
-    deepspeed_config: str = _option("--deepspeed_config", "settings of the deepspeed engine", "")
-    save_states: str = _option(
-        "--deepspeed.save_states",
-        "what the deepspeed engine saves; torch_ddp always saves all that an exact resume needs",
-        "model_only",
-        choices=("model_only", "model+optimizer"),
-    )
-    timeout: int = _option("--timeout", "seconds that processes wait for each other before the run fails", 1800)
-    resume: str = _option(
-        "--resume",
-        "auto goes on from the newest checkpoint in --model_dir; none insists that there is none",
+    timeout: int = option("Seconds that processes wait for each other before the run fails.", 1800)
+    resume: str = option(
+        "auto goes on from the newest checkpoint in --model_dir; none insists that there is none.",
         "auto",
         choices=("auto", "none"),
     )
-    seed: int | None = _option("--seed", "replaces train_conf.seed of the recipe", None)
-    max_steps: int | None = _option("--max_steps", "end after so many updates of the weights", None)
-    mlflow_uri: str = _option(
-        "--mlflow_uri", "MLflow server or sqlite:///FILE; by default MLFLOW_TRACKING_URI, else none", ""
-    )
-    experiment: str = _option("--experiment", "MLflow experiment", "cosyflow")
-    run_name: str = _option("--run_name", "name of the MLflow run; by default recipe and model", "")
-    overrides: tuple[str, ...] = _option(
-        "--set", "replaces a setting of the recipe, e.g. train_conf.max_epoch=3; may be repeated", ()
+    seed: int | None = option("Replaces train_conf.seed of the recipe.", None, effect="identity")
+    max_steps: int | None = option("End after so many updates of the weights.", None)
+    run_name: str = option("Name of the MLflow run; by default recipe and model.", "")
+    overrides: tuple[str, ...] = option(
+        "Replaces a setting of the recipe, e.g. train_conf.max_epoch=3; may be repeated.",
+        (),
+        spelling="--set",
+        effect="identity",
+        metavar="KEY=VALUE",
     )
 
     @property
@@ -77,50 +63,66 @@ class Arguments:
         """Weights of the reference of --dpo."""
         return self.ref_model or self.checkpoint
 
+    @property
+    def section(self) -> str:
+        """The recipe's section with the settings of this training's loop."""
+        return "train_conf_gan" if self.model == "hifigan" else "train_conf"
+
+    @property
+    def recipe_overrides(self) -> tuple[str, ...]:
+        """All that replaces settings of the recipe: --set and --seed."""
+        seed = () if self.seed is None else (f"{self.section}.seed={self.seed}",)
+        return (*self.overrides, *seed)
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe's short name: what `run_name` has before the model, else the recipe's file without .yaml.
+
+        A job's processes read a copy of the recipe under another name, so there the launcher gives a run_name.
+        """
+        before = self.run_name.removesuffix(f"-{self.model}")
+        return before if before and before != self.run_name else PurePosixPath(self.config).stem
+
     @classmethod
     def of(cls, namespace: argparse.Namespace) -> Arguments:
-        values = {entry.name: getattr(namespace, entry.name) for entry in fields(cls)}
-        return cls(**{**values, "overrides": tuple(values["overrides"])})
+        return cls(**option_values(namespace, cls))
 
     def command_line(self) -> list[str]:
         """The options that give these arguments again; what has its default is left out."""
-        words: list[str] = []
-        for entry in fields(self):
-            option, value = entry.metadata["option"], getattr(self, entry.name)
-            if value == entry.default:
-                continue
-            if entry.name == "overrides":
-                words += [word for override in value for word in (option, override)]
-            else:
-                words += [option] if value is True else [option, str(value)]
-        return words
+        return command_line(self)
+
+
+def read_recipe(arguments: Arguments) -> Recipe:
+    """The recipe with all that replaces its settings. Raises CosyFlowError when it is wrong (see load_config)."""
+    from cosyflow.config.load import load_config
+
+    with storage.local_copy(arguments.config) as path:
+        return load_config(path, arguments.recipe_overrides)
 
 
 def check_supported(arguments: Arguments) -> None:
-    """Raises CosyFlowError for what can be asked for and is not there."""
+    """Raises RefusalError for what can be asked for and is not there."""
+    problems = list(unsupported(arguments))
+    if problems:
+        raise RefusalError(problems)
+
+
+def unsupported(arguments: Arguments) -> Iterator[Problem]:
+    """What can be asked for and is not there."""
     if arguments.train_engine != "torch_ddp":
-        raise CosyFlowError(f"--train_engine {arguments.train_engine}: it is not there yet, only torch_ddp is")
+        yield Problem("train_engine", f"{arguments.train_engine} is not there yet; give torch_ddp")
+    if arguments.num_workers < 0:
+        yield Problem("num_workers", f"{arguments.num_workers} is less than 0; give 0 or more")
+    if arguments.prefetch < 0:
+        yield Problem("prefetch", f"{arguments.prefetch} is less than 0; give 0 or more")
     if arguments.ref_model and not arguments.dpo:
-        raise CosyFlowError("--ref_model: has a meaning with --dpo only")
+        yield Problem("ref_model", "has a meaning with dpo only; leave it out, or ask for dpo")
     if arguments.dpo and arguments.model != "llm":
-        raise CosyFlowError(f"--dpo: trains the llm, not --model {arguments.model}")
+        yield Problem("dpo", f"trains the llm, not the {arguments.model}; leave it out, or take model llm")
     if arguments.dpo and not arguments.reference:
-        raise CosyFlowError("--dpo: needs a reference, name it as --ref_model or start from a --checkpoint")
+        yield Problem("dpo", "needs a reference; name it as ref_model, or start from a checkpoint")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a training run to a parser."""
-    for entry in fields(Arguments):
-        parser.add_argument(entry.metadata["option"], dest=entry.name, **_settings(entry))
-
-
-def _settings(entry: Field[Any]) -> dict[str, Any]:
-    settings = dict(entry.metadata["settings"])
-    if entry.default is MISSING:
-        return {**settings, "required": True}
-    if entry.default is False:
-        return {**settings, "action": "store_true"}
-    if entry.default == ():
-        return {**settings, "action": "append", "default": [], "metavar": "KEY=VALUE"}
-    is_number = isinstance(entry.default, int) or entry.default is None
-    return {**settings, "type": int if is_number else str, "default": entry.default}
+    add_options(parser, Arguments)

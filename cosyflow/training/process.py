@@ -17,7 +17,7 @@ from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.checkpoint import load_official
 from cosyflow.progress import say
-from cosyflow.training.arguments import Arguments, check_supported
+from cosyflow.training.arguments import Arguments, check_supported, read_recipe
 from cosyflow.training.checkpoints import CheckpointWriter, Resumption, load
 from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
 from cosyflow.training.host_memory import keep_freed_memory
@@ -47,13 +47,8 @@ def run(arguments: Arguments) -> Ending:
     Raises:
         CosyFlowError: what is asked for is not there, or an input is wrong.
     """
-    from cosyflow.config.load import load_config
-
     check_supported(arguments)
-    section = "train_conf_gan" if arguments.model == "hifigan" else "train_conf"
-    seed = [] if arguments.seed is None else [f"{section}.seed={arguments.seed}"]
-    with storage.local_copy(arguments.config) as path:
-        recipe = load_config(path, [*arguments.overrides, *seed])
+    recipe = read_recipe(arguments)
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
         if ranks.device.type == "cpu":

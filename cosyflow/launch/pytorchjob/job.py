@@ -7,16 +7,17 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.launch.pytorchjob.attempts import Attempts, patiently
 from cosyflow.launch.pytorchjob.client import Cluster
 from cosyflow.launch.pytorchjob.heart import beating
 from cosyflow.launch.pytorchjob.manifest import JobSpec
 from cosyflow.launch.pytorchjob.names import base_name, label_value
-from cosyflow.launch.pytorchjob.settings import JobSettings
+from cosyflow.launch.pytorchjob.settings import JobSettings, devices_of
 from cosyflow.launch.pytorchjob.surroundings import Surroundings, look_around
 from cosyflow.launch.pytorchjob.timeline import Timeline
 from cosyflow.progress import STAGE_VARIABLE, say
@@ -31,6 +32,18 @@ RECIPE_FILE = "recipe.yaml"
 DEEPSPEED_FILE = "deepspeed.json"
 PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", STAGE_VARIABLE, *REGION_VARIABLES)
 """Variables that the pods get as the launcher has them."""
+PLACES = (
+    "train_data",
+    "cv_data",
+    "model_dir",
+    "checkpoint",
+    "ref_model",
+    "qwen_pretrain_path",
+    "tokenizer_path",
+    "onnx_path",
+    "tensorboard_dir",
+)
+"""The arguments that name what pods must see."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,17 +56,17 @@ def train_in_cluster(
 
     Args:
         num_nodes: pods.
-        gpus_per_node: devices and processes of each; 0 is one process without a device.
+        gpus_per_node: devices and processes of each; -1 is what the settings' resources say, else 1; 0 is one process
+            without a device.
         log: file that the master's output is added to.
 
     Returns:
         The files that were left, by their names in the model's folder.
 
     Raises:
+        RefusalError: pods cannot see an input, or settings are missing.
         CosyFlowError: the training failed, does not start, or belongs to another run; or the cluster refuses it.
     """
-    if num_nodes < 1 or gpus_per_node < 0:
-        raise CosyFlowError(f"--num_nodes {num_nodes} --gpus_per_node {gpus_per_node}: at least one node is needed")
     tell = partial(say, f"train {arguments.model}")
     cluster = Cluster(settings.namespace)
     surroundings = patiently(partial(look_around, cluster), settings.outage_seconds)
@@ -67,7 +80,7 @@ def train_in_cluster(
         module=MODULE,
         arguments=tuple(as_pods_see(arguments).command_line()),
         num_nodes=num_nodes,
-        gpus_per_node=gpus_per_node,
+        gpus_per_node=devices_of(settings) if gpus_per_node == -1 else gpus_per_node,
         settings=settings,
         env=_environment(arguments.model_dir),
         owner=surroundings.owner,
@@ -90,56 +103,51 @@ def run_of(arguments: Arguments) -> str:
 
 
 def check_reachable(arguments: Arguments, settings: JobSettings) -> None:
-    """Raises CosyFlowError for an input or output that a pod cannot see."""
+    """Raises RefusalError for inputs and outputs that a pod cannot see."""
     mounts = [Path(mount["mountPath"]) for mount in settings.volume_mounts]
-    places = {
-        "--train_data": arguments.train_data,
-        "--cv_data": arguments.cv_data,
-        "--model_dir": arguments.model_dir,
-        "--checkpoint": arguments.checkpoint,
-        "--qwen_pretrain_path": arguments.qwen_pretrain_path,
-        "--tokenizer_path": arguments.tokenizer_path,
-        "--onnx_path": arguments.onnx_path,
-        "--tensorboard_dir": arguments.tensorboard_dir,
-    }
-    for option, uri in places.items():
-        seen = not uri or storage.is_remote(uri) or any(Path(uri).absolute().is_relative_to(mount) for mount in mounts)
-        if not seen:
-            raise CosyFlowError(
-                f"{option} {uri}: the job's pods cannot see it; put it under s3://, or mount a volume there"
-                " (volumes and volume_mounts of the job's settings)"
+    problems = []
+    for name in PLACES:
+        uri = getattr(arguments, name)
+        if uri and not storage.is_remote(uri) and not any(Path(uri).absolute().is_relative_to(at) for at in mounts):
+            text = (
+                f"{uri}: the job's pods cannot see it; put it under s3://, or mount a volume there (volumes and"
+                " volume_mounts of the job's settings)"
             )
+            problems.append(Problem(name, text))
+    if problems:
+        raise RefusalError(problems)
 
 
 def _complete(settings: JobSettings, surroundings: Surroundings) -> JobSettings:
     """The settings with what is known here for what they leave out."""
     image = settings.image or surroundings.image
     if not image:
-        raise CosyFlowError("no image for the job's pods: give one as `image` in the job's settings (--job FILE)")
+        raise RefusalError([Problem("job", "no image for the job's pods; give one as `image` in the job's settings")])
     endpoint = settings.s3_endpoint or next(
         (os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), ""
     )
     if urlsplit(endpoint).hostname in LOOPBACK:
-        raise CosyFlowError(
-            f"the job's pods cannot reach {endpoint}: give the store's address within the cluster as `s3_endpoint` in"
-            " the job's settings (--job FILE)"
+        text = (
+            f"the job's pods cannot reach {endpoint}; give the store's address within the cluster as `s3_endpoint` in"
+            " the job's settings"
         )
+        raise RefusalError([Problem("job", text)])
     return replace(settings, image=image, s3_endpoint=endpoint)
 
 
 def as_pods_see(arguments: Arguments) -> Arguments:
     """The arguments with the recipe and DeepSpeed's settings beside the model, where the launcher copies them to."""
-    deepspeed = arguments.train_engine == "deepspeed" and arguments.deepspeed_config
-    return replace(
-        arguments,
-        config=storage.join(arguments.model_dir, RECIPE_FILE),
-        deepspeed_config=storage.join(arguments.model_dir, DEEPSPEED_FILE) if deepspeed else "",
-    )
+    beside: dict[str, Any] = {"config": storage.join(arguments.model_dir, RECIPE_FILE)}
+    if arguments.train_engine == "deepspeed":
+        beside["deepspeed_config"] = storage.join(arguments.model_dir, DEEPSPEED_FILE)
+    if not arguments.run_name:  # the copy of the recipe has lost its name
+        beside["run_name"] = f"{arguments.recipe_name}-{arguments.model}"
+    return replace(arguments, **beside)
 
 
 def _copy_settings(here: Arguments, there: Arguments) -> None:
     for source, target in ((here.config, there.config), (here.deepspeed_config, there.deepspeed_config)):
-        if target:
+        if target != source:
             storage.write_bytes(target, storage.read_bytes(source))
 
 

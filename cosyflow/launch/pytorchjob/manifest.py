@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from cosyflow.launch.processes import processes
 from cosyflow.launch.pytorchjob.names import attempt_name
 from cosyflow.launch.pytorchjob.settings import JobSettings, Object, merge_env
 
@@ -79,7 +80,7 @@ def build(spec: JobSpec) -> Object:
         "kind": "PyTorchJob",
         "metadata": metadata,
         "spec": {
-            "nprocPerNode": str(max(1, spec.gpus_per_node)),
+            "nprocPerNode": str(processes(spec.gpus_per_node, spec.gpus_per_node)),
             "runPolicy": _given(policy),
             "pytorchReplicaSpecs": replicas,
         },

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import Problem, RefusalError
 
 Object = dict[str, Any]
 
@@ -70,20 +70,32 @@ def read_settings(uri: str) -> JobSettings:
     """Reads a YAML file of settings; none for an empty `uri`.
 
     Raises:
-        CosyFlowError: it cannot be read, or a key is unknown or has a wrong value.
+        RefusalError: it is not YAML, or keys are unknown or have wrong values.
+        CosyFlowError: it cannot be read.
     """
     if not uri:
         return JobSettings()
     try:
         values = yaml.safe_load(storage.read_text(uri)) or {}
     except yaml.YAMLError as error:
-        raise CosyFlowError(f"{uri}: not YAML: {error}") from error
+        raise RefusalError([Problem("job", f"{uri}: not YAML: {error}; mend the file")]) from error
     try:
         return TypeAdapter(JobSettings).validate_python(values)
     except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise CosyFlowError(f"{uri}: {key}: {first['msg']}") from invalid
+        problems = [
+            Problem("job", f"{uri}: {'.'.join(map(str, error['loc']))}: {error['msg']}")
+            for error in invalid.errors(include_url=False)
+        ]
+        raise RefusalError(problems) from invalid
+
+
+def devices_of(settings: JobSettings) -> int:
+    """The devices of a pod: what its resources say of a name with a slash (nvidia.com/gpu), else 1."""
+    for kind in ("limits", "requests"):
+        for name, amount in (settings.resources.get(kind) or {}).items():
+            if "/" in name:
+                return int(amount)
+    return 1
 
 
 def with_task_config(settings: JobSettings, task: Mapping[str, Any]) -> JobSettings:
