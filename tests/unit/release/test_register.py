@@ -46,8 +46,8 @@ def test_a_checkout_knows_its_commit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "address", "complaint"),
-    [("none.pt", "sqlite:///{}/m.db", "none.pt: no such file to register"), ("llm.pt", "", "no model registry")],
+    ("place", "address", "complaint", "status"),
+    [("none.pt", "sqlite:///{}/m.db", "none.pt: no such file to register", 1), ("llm.pt", "", "no model registry", 2)],
     ids=["no file", "no registry"],
 )
 def test_what_is_missing_is_named(
@@ -58,11 +58,12 @@ def test_what_is_missing_is_named(
     place: str,
     address: str,
     complaint: str,
+    status: int,
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     output = tmp_path / "out"
     arguments = [f"llm={model.parent / place}", "--output_dir", str(output), "--mlflow_uri", address.format(tmp_path)]
-    assert main(["register", *arguments]) == 1
+    assert main(["register", *arguments]) == status
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert complaint in errors[0]
