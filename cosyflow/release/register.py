@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,28 +11,14 @@ from typing import Any
 from cosyflow import __version__, storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress, say
+from cosyflow.provenance import git_commit
 from cosyflow.stage import StageResult
 
 CANDIDATE = "candidate"
 RUN_VARIABLE = "MLFLOW_RUN_ID"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-COMMIT_VARIABLE = "COSYFLOW_GIT_COMMIT"
 STAND_INS_TAG = "cosyflow.stand_ins"
 RECORD = "registered.json"
-
-
-def git_commit() -> str:
-    """The commit of the code that runs: COSYFLOW_GIT_COMMIT (images set it), else the checkout's, else "unknown"."""
-    if commit := os.environ.get(COMMIT_VARIABLE):
-        return commit
-    checkout = Path(__file__).resolve().parents[2]
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return answer.stdout.strip()
 
 
 def register_models(
