@@ -18,6 +18,7 @@ from cosyflow.config.training import TrainConf
 from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.pretrained import QWEN2_FOLDER, TEXT_TOKENIZERS
+from cosyflow.provenance import RUN_TAGS_VARIABLE
 from cosyflow.run.config import AUTO
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.keys import differences, plain
@@ -50,7 +51,6 @@ PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_bes
 """Settings of train_conf that say how far a training goes and what is kept of it."""
 
 RECIPE_FILE = "recipe.yaml"
-TAGS_VARIABLE = "COSYFLOW_RUN_TAGS"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def work(job: Job) -> StageResult:
     record.write_recipe(recipe)
     (lists,) = job.inputs
     arguments = arguments_of(record, lists.uri, job.output, recipe)
-    os.environ[TAGS_VARIABLE] = json.dumps(_tags(record))
+    os.environ[RUN_TAGS_VARIABLE] = json.dumps(_tags(record))
     options = LaunchOptions(**{entry.name: getattr(record.run, entry.name) for entry in fields(LaunchOptions)})
     _keep_manifest_of_fewer_epochs(job)
     made = launch(arguments, options, job.task_config)
