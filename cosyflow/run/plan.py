@@ -176,8 +176,8 @@ def _refuse_old_data_root(record: Record) -> None:
             if storage.exists(uri) and "version" not in storage.read_json(uri):
                 text = (
                     f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was"
-                    " made of; give another data root. A training of it goes on from its newest checkpoint: --checkpoint"
-                    " FILE"
+                    " made of; give another data root. A training of it goes on from its newest checkpoint:"
+                    " --checkpoint FILE"
                 )
                 raise RefusalError([Problem("data_root", text)])
 

@@ -39,12 +39,13 @@ def make_arguments(store: str, folder: Path, num_train: int = 24) -> Arguments:
         tokenizer_path=storage.join(store, "corpus", "qwen2"),
         model_dir=storage.join(store, "model"),
         max_steps=UPDATES,
+        num_workers=0,
         overrides=SMALL_MODEL,
     )
 
 
 def gang(settings_file: str) -> LaunchOptions:
-    """A job of two pods, of one process without a GPU each."""
+    """A job of NODES pods without devices."""
     return LaunchOptions(launcher="pytorchjob", num_nodes=NODES, gpus_per_node=0, job=settings_file)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from cosyflow.run.keys import differences, plain
 from cosyflow.run.record import Record
 from cosyflow.run.stages.merge import DEV_LIST, TRAIN_LIST
 from cosyflow.run.stages.pretrained_files import in_pretrained, missing_file
-from cosyflow.stage import MANIFEST, Manifest, StageResult, find_finished, lost_files
+from cosyflow.stage import Manifest, StageResult, find_finished, lost_files, manifest_of_progress
 
 if TYPE_CHECKING:
     from cosyflow.training.arguments import Arguments
@@ -39,7 +39,7 @@ SECTIONS = {
 }
 """What of a recipe the training of a part reads, beside the frames that the flow tells of speech tokens."""
 
-NOT_READ = {
+NOT_READ: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "llm": {"llm": ("sampling",), "train_conf": ("frames_per_step",)},
     "flow": {"train_conf": ("tokens_per_step",), "flow.matching": ("inference_cfg_rate", "n_timesteps")},
     "hifigan": {"train_conf_gan": ("tokens_per_step",)},
@@ -306,7 +306,7 @@ def _keep_manifest_of_fewer_epochs(job: Job) -> None:
 
 
 def _manifest_of(epochs: int) -> str:
-    return MANIFEST.replace(".json", f".{epochs}-epochs.json")
+    return manifest_of_progress(f"{epochs}-epochs")
 
 
 def _tags(record: Record) -> dict[str, str]:

@@ -12,11 +12,6 @@ from cosyflow.release.register import git_commit, register_models
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "llm.pt"
     path.write_bytes(b"weights")
