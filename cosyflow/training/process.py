@@ -27,8 +27,8 @@ from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.objective import Objective, TrainingData
 from cosyflow.training.preference import PreferenceLearning
 from cosyflow.training.ranks import Backend, Ranks, process_group
-from cosyflow.training.resumption import Resumption, fit_to_ranks, share_newest
-from cosyflow.training.start import check_folder, load_checkpoint, load_start
+from cosyflow.training.resumption import Resumption, fit_to_ranks
+from cosyflow.training.start import check_folder, choose_resumption, load_checkpoint, load_start
 from cosyflow.training.telemetry import Telemetry, peak_flops
 from cosyflow.training.tracking import Sink, Tracker
 from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
@@ -73,7 +73,7 @@ def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
         raise CosyFlowError("train_conf.compile: does not go with --dpo; every batch would be compiled anew")
     tell(f"{recipe.version} on {ranks.world_size} x {ranks.device.type}, {compute_dtype}")
 
-    resumption = share_newest(arguments.model_dir, ranks, tell)
+    resumption = choose_resumption(arguments, ranks, tell)
     data = _open_data(arguments, recipe, config, ranks, tell)
     torch.manual_seed(conf.seed)
     model = build_language_model(config)
@@ -105,7 +105,7 @@ def _train_acoustic_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
         raise CosyFlowError(f"compile: --model {arguments.model} cannot be compiled; its batches differ in shape")
     tell(f"{recipe.version} on {ranks.world_size} x {ranks.device.type}, {compute_dtype}")
 
-    resumption = share_newest(arguments.model_dir, ranks, tell)
+    resumption = choose_resumption(arguments, ranks, tell)
     indexes = _open_indexes(
         arguments, recipe, ranks, tell, lambda index: acoustic.usable(arguments, recipe, index, tell)
     )

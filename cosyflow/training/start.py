@@ -14,7 +14,8 @@ from cosyflow.models.llm.pretrained import load_qwen2_folder
 from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.checkpoints import Checkpoint, list_checkpoints
-from cosyflow.training.resumption import Resumption, nothing_to_continue
+from cosyflow.training.ranks import Ranks
+from cosyflow.training.resumption import Resumption, nothing_to_continue, share_newest
 
 
 def check_folder(arguments: Arguments, conf: TrainConf) -> None:
@@ -53,6 +54,11 @@ def _obstacle(arguments: Arguments, conf: TrainConf, there: list[Checkpoint]) ->
         text = f"{ahead[0].weights}: another trainer wrote it, and it would be overwritten; move it away"
         return Problem("model_dir", text)
     return None
+
+
+def choose_resumption(arguments: Arguments, ranks: Ranks, tell: Callable[[str], None]) -> Resumption | None:
+    """What the run goes on from, equal on every rank: the newest checkpoint of its folder; None starts a new run."""
+    return share_newest(arguments.model_dir, ranks, tell)
 
 
 def load_checkpoint(model: nn.Module, resumption: Resumption) -> None:
