@@ -292,7 +292,8 @@ def _tell_of_earlier_training(job: Job) -> None:
     say(label, f"a new training; the earlier one in {found.uri} differs in {'; '.join(differing)}")
     weights = max((file for file in found.files if file.endswith("_whole.pt")), key=_epoch, default="")
     if weights:
-        say(label, f"to start from its weights instead: --checkpoint {storage.join(found.uri, weights)}")
+        place = storage.join(found.uri, weights)
+        say(label, f"to start from its weights: --checkpoint {place}; with its whole state: --resume_from {place}")
 
 
 def _epoch(file: str) -> int:
