@@ -168,7 +168,7 @@ def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Argume
 
 def _recipe_settings(record: Record) -> dict[str, Any]:
     part = record.run.model
-    found = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
+    found: dict[str, Any] = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
     if part == "llm" and record.run.dpo:
         found["dpo"] = _plain(record.recipe.dpo)
     for section, names in NOT_READ[part].items():
@@ -237,7 +237,7 @@ def _unread_settings(record: Record) -> Iterator[Problem]:
         section = key.partition(".")[0]
         is_unread = section in sections - read and not (section == "flow" and part == "hifigan")
         inner, _, last = key.rpartition(".")
-        if part != "hifigan" and last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
+        if last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
             is_unread = True
         if is_unread and section not in ("sample_rate", "token_frame_rate", "mel", "use_spk_embedding"):
             yield Problem(key, f"is not read where the {part} is trained; leave it out")
@@ -256,6 +256,8 @@ def _check_launch(record: Record) -> Iterator[Problem]:
     if run.job:
         try:
             read_settings(run.job)
+        except RefusalError as refusal:
+            yield from refusal.problems
         except CosyFlowError as error:
             yield Problem("job", f"{error}; mend the file")
     if run.num_nodes != 1 and run.launcher == "local":
