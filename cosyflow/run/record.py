@@ -50,7 +50,9 @@ class Record:
     @classmethod
     def of(cls, run: Run) -> Record:
         """The record of a run. Raises RefusalError for an unknown or wrong recipe, and for wrong subsets."""
-        record = cls(run, recipe_name(run.recipe), str(recipe_path(run.recipe)), load_recipe(run.recipe, run.overrides))
+        # by way of JSON, so that a default of 1 and the 1.0 that it becomes in a file are one value
+        recipe = _read_recipe(json.loads(json.dumps(asdict(load_recipe(run.recipe, run.overrides)))))
+        record = cls(run, recipe_name(run.recipe), str(recipe_path(run.recipe)), recipe)
         record.subsets  # noqa: B018  # names them, or refuses
         return record
 
@@ -59,9 +61,7 @@ class Record:
         """The record at a URI. Raises CosyFlowError when there is none, or it is of another version of CosyFlow."""
         content = storage.read_json(uri)
         try:
-            values = content["recipe"]
-            kind = TypeAdapter(RECIPES[values["version"]])
-            recipe = kind.validate_json(json.dumps(values))
+            recipe = _read_recipe(content["recipe"])
             run = config.from_parameters(content["run"])
             return cls(run, content["recipe_name"], content["recipe_file"], recipe)
         except (KeyError, TypeError, ValidationError) as error:
@@ -134,3 +134,8 @@ class Record:
     def write_recipe(self, uri: str) -> None:
         """The whole recipe as YAML, with the run's overrides in it."""
         storage.write_text(uri, yaml.safe_dump(self.to_json()["recipe"], sort_keys=False, allow_unicode=True))
+
+
+def _read_recipe(values: dict[str, Any]) -> Recipe:
+    recipe: Recipe = TypeAdapter(RECIPES[values["version"]]).validate_json(json.dumps(values))
+    return recipe
