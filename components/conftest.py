@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,36 +36,43 @@ def component_of(stage: str) -> Any:
 
 def artifacts_of(stage: str, direction: str) -> list[str]:
     """The names of a component's artifacts, "inputs" or "outputs", as they stand in its function."""
-    channels = getattr(component_of(stage).component_spec, direction)
-    return [name for name in inspect.signature(component_of(stage).python_func).parameters if _is_artifact(channels, name)]
-
-
-def _is_artifact(channels: Mapping[str, Any], name: str) -> bool:
-    return name in channels and str(channels[name].type).startswith("system.")
+    component = component_of(stage)
+    channels = getattr(component.component_spec, direction)
+    names = [name for name in inspect.signature(component.python_func).parameters if name in channels]
+    return [name for name in names if str(channels[name].type).startswith("system.")]
 
 
 @dataclass
 class Chain:
-    """What the components of a run were given, and the artifacts that they made by stage and subset or model."""
+    """A planned run. Its work is done when a test first asks for it, and then stays done."""
 
     folder: Path
     settings: dict[str, Any]
     plan: Any = None
-    made: dict[tuple[str, str], dict[str, dsl.Artifact]] = field(default_factory=dict)
-    calls: int = 0
+    _made: dict[tuple[str, str], dict[str, dsl.Artifact]] = field(default_factory=dict)
+    _calls: int = 0
+
+    def made(self, stage: str, name: str) -> dict[str, dsl.Artifact]:
+        """The artifacts of a component's first call."""
+        if (stage, name) not in self._made:
+            self._made[stage, name] = self.call(stage, name)
+        return self._made[stage, name]
+
+    def manifest(self, stage: str, name: str) -> Manifest:
+        return Manifest.read(self.made(stage, name)[STAGES[stage].makes].path)
 
     def call(self, stage: str, name: str, **changed: Any) -> dict[str, dsl.Artifact]:
         """Calls a stage's component as the graph does; `changed` replaces artifacts that it would be given."""
-        self.calls += 1
-        outputs = {
-            output: self._output(component_of(stage), output, f"{self.calls}-{stage}-{name}-{output}")
-            for output in artifacts_of(stage, "outputs")
-        }
         given = {"record": self.plan.record, "stamp": "", **self.inputs(stage, name), **changed}
         if stage == "train":
             given["task_config"] = dsl.TaskConfig()
         if not STAGES[stage].inputs:
             given["subset"] = name
+        self._calls += 1
+        outputs = {
+            output: _new_artifact(stage, output, self.folder / "artifacts" / f"{self._calls}-{stage}-{name}-{output}")
+            for output in artifacts_of(stage, "outputs")
+        }
         component_of(stage).python_func(**given, **outputs)
         return outputs
 
@@ -76,19 +83,17 @@ class Chain:
         for artifact in artifacts_of(stage, "inputs"):
             before = maker[artifact]
             if STAGES[stage].per == "run":
-                inputs[artifact] = [self.made[before.name, subset][artifact] for subset in UTTERANCES]
+                inputs[artifact] = [self.made(before.name, subset)[artifact] for subset in UTTERANCES]
             else:
-                of = name if before.per == STAGES[stage].per else names_of(before.name)[0]
-                inputs[artifact] = self.made[before.name, of][artifact]
+                of = name if name in names_of(before.name) else names_of(before.name)[0]
+                inputs[artifact] = self.made(before.name, of)[artifact]
         return inputs
 
-    def manifest(self, stage: str, name: str) -> Manifest:
-        return Manifest.read(self.made[stage, name][STAGES[stage].makes].path)
 
-    def _output(self, component: Any, output: str, file: str) -> dsl.Artifact:
-        kinds = {"system.Dataset": dsl.Dataset, "system.Model": dsl.Model, "system.Metrics": dsl.Metrics}
-        kind = str(component.component_spec.outputs[output].type).partition("@")[0]
-        return kinds[kind](uri=str(self.folder / "artifacts" / file))
+def _new_artifact(stage: str, output: str, path: Path) -> dsl.Artifact:
+    kinds = {"system.Dataset": dsl.Dataset, "system.Model": dsl.Model, "system.Metrics": dsl.Metrics}
+    kind = str(component_of(stage).component_spec.outputs[output].type).partition("@")[0]
+    return kinds[kind](uri=str(path))
 
 
 def tiny_run(folder: Path) -> dict[str, Any]:
@@ -123,8 +128,7 @@ def tiny_run(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """A run that is planned, and of which nothing is done."""
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     if not espeak.is_installed():
         pytest.skip("the corpus is spoken by the optional espeakng-loader")
     folder = tmp_path_factory.mktemp("components")
@@ -133,12 +137,3 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         chain = Chain(folder, tiny_run(folder))
         chain.plan = components.plan.python_func(run="", **chain.settings)
         yield chain
-
-
-@pytest.fixture(scope="session")
-def chain(planned: Chain) -> Chain:
-    """The same run, done."""
-    for stage in STAGES:
-        for name in names_of(stage):
-            planned.made[stage, name] = planned.call(stage, name)
-    return planned
