@@ -48,7 +48,7 @@ def read_settings(args: argparse.Namespace, defaults: Mapping[str, Any] | None =
     """
     values = {**(defaults or {}), **config.read_run(args.run)}
     values |= {name: getattr(args, name) for name in PARAMETERS if hasattr(args, name)}
-    return config.with_absolute_places(config.changed(values, args.changes))
+    return config.changed(values, args.changes)
 
 
 def meaning(name: str) -> str:

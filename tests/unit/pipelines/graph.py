@@ -43,6 +43,12 @@ class Graph:
         inputs = self.tasks[task].get("inputs", {})
         return {name: self.source(task, name) for kind in ("parameters", "artifacts") for name in inputs.get(kind, {})}
 
+    @property
+    def subsets_at_once(self) -> int:
+        (loop,) = [task for task in self.tasks.values() if "parameterIterator" in task]
+        limit: int = loop["iteratorPolicy"]["parallelismLimit"]
+        return limit
+
     def _follow(self, value: Mapping[str, Any], graph: str) -> str:
         ((kind, what),) = value.items()
         if kind in ("componentInputParameter", "componentInputArtifact"):
