@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cosyflow import storage
+from cosyflow.content import Digests
+from cosyflow.corpus.source import folder_digest
 from cosyflow.release.history import tags_of
 from cosyflow.release.register import RECORD, register_models
 from cosyflow.run.keys import key_of
@@ -30,6 +32,8 @@ class Pipeline:
     image: str = "cosyflow-train:1"
     mlflow_run_id: str = ""
     start: Mapping[str, str] = field(default_factory=dict)
+    own_folder: str = ""
+    """A folder of one's own that is used in place, for the first subset."""
 
     def make(self) -> tuple[Manifest, Manifest]:
         """Makes all stages from download to export; returns the manifests of average and export."""
@@ -117,12 +121,19 @@ class Pipeline:
         details = {"archive": f"https://example.org/{subset}.tar.gz", "md5": "5" * 32, "sha256": "6" * 64}
         record = {f"LibriTTS/{subset}/.cosyflow-download.json": speech}
         tree = StageResult({}, [], details, folders=[f"LibriTTS/{subset}"])
+        if self.own_folder and subset == self.subsets[0]:
+            record, tree = {}, self._use_in_place()
         downloaded = self.finish("download", subset, [], record, {"speech": speech}, result=tree)
         prepared = self.finish("prepare", subset, [downloaded], {"text": f"utt {speech}"})
         embeddings = self.finish("speaker-embedding", subset, [prepared], {"utt2embedding.pt": f"vectors of {speech}"})
         tokens = self.finish("speech-token", subset, [prepared], {"utt2speech_token.pt": f"tokens of {speech}"})
         shards = {"data.list": "shard.tar", "shard.tar": f"shard of {speech}"}
         return self.finish("parquet", subset, [prepared, embeddings, tokens], shards)
+
+    def _use_in_place(self) -> StageResult:
+        files, size = measure(self.own_folder, "")
+        digest = folder_digest(self.own_folder, Digests())
+        return StageResult({"files": files, "bytes": size}, [], {"source": self.own_folder}, digest=digest)
 
     def _key(self, stage: str, name: str, inputs: Sequence[Manifest], settings: Mapping[str, Any]) -> str:
         digests = [manifest.digest for manifest in inputs]

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cosyflow import storage
+from cosyflow.content import Digests
+from cosyflow.corpus.source import folder_digest
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
 from cosyflow.release.history import MANIFEST_TAG, read_chain, replaced
@@ -110,6 +112,8 @@ def _differences(manifest: Manifest) -> Iterator[str]:
         found_measure = measure(used, "")
         if found_measure != expected:
             yield _sizes(used, found_measure, expected)
+        elif (found := folder_digest(used, Digests())) != manifest.digest:
+            yield f"{used}: differs: the speech has the digest {found}, not {manifest.digest}"
 
 
 def _difference(uri: str, size: int, digest: str | None) -> str:

@@ -89,8 +89,7 @@ def test_a_request_to_stop_saves_and_the_same_command_goes_on(corpus: TokenCorpu
     _, told = process.communicate(timeout=120)
     assert process.returncode == 143
     assert told == ("cosyflow train: stopped on request after saving a checkpoint; the same command goes on from it\n")
-    stopped = ckpt.find_newest(str(tmp_path))
-    assert stopped is not None
+    stopped = ckpt.list_checkpoints(str(tmp_path))[-1]
 
     assert main(options(corpus, tmp_path, max_steps=stopped.update + 1)) == 0
     assert f"goes on from {stopped.tag}" in (tmp_path / "train.log").read_text()

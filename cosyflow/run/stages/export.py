@@ -15,7 +15,7 @@ from cosyflow.stage import StageResult
 
 @dataclass(frozen=True)
 class Settings:
-    """The part, and its section of the recipe: of the llm without sampling, which is no part of a file."""
+    """The part, and its section of the recipe without what speaks to inference only, which is no part of a file."""
 
     version: str
     part: str
@@ -26,6 +26,8 @@ def settings(record: Record, name: str, digests: Digests) -> Settings:
     part = record.run.model
     config = asdict(getattr(record.recipe, part))
     config.pop("sampling", None)
+    for name in ("inference_cfg_rate", "n_timesteps"):
+        config.get("matching", {}).pop(name, None)
     return Settings(record.version, part, config)
 
 

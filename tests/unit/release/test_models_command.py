@@ -185,16 +185,17 @@ def test_verify_finds_a_file_more_in_a_folder(
     assert any(line.startswith(f"{tree}: differs: 2 files of ") for line in lines)
 
 
-def test_verify_finds_a_file_less_in_a_folder_of_ones_own(
+def test_verify_finds_what_changed_in_a_folder_of_ones_own(
     registry: str, pipeline: Pipeline, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    downloaded = find(pipeline.register(registry), "download")
     for name in ("a.wav", "b.wav"):
         storage.write_text(str(tmp_path / "mine" / name), "1234")
-    own = replace(downloaded, details={"source": str(tmp_path / "mine")}, counts={"files": 2, "bytes": 8})
-    storage.write_text(storage.join(own.uri, MANIFEST), own.to_json())
+    replace(pipeline, own_folder=str(tmp_path / "mine")).register(registry)
     assert main(["models", "lineage", MODEL, "--verify"]) == 0
     assert f"folder {tmp_path}/mine  2 files, 8 bytes" in capsys.readouterr().out
+    storage.write_text(str(tmp_path / "mine" / "b.wav"), "1235")
+    lines, _ = failure(capsys, "lineage", MODEL, "--verify")
+    assert any(line.startswith(f"{tmp_path}/mine: differs: the speech has the digest") for line in lines)
     storage.remove(str(tmp_path / "mine" / "b.wav"))
     lines, _ = failure(capsys, "lineage", MODEL, "--verify")
     assert f"{tmp_path}/mine: differs: 1 files of 4 bytes, not 2 of 8" in lines
