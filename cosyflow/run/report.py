@@ -38,7 +38,7 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
     title = f"{record.recipe_name} {record.run.model}" if record else "run"
     lines = [f"# CosyFlow {title}", "", f"Ended as **{state}**. {_reason(state, error, failures)}".rstrip(), ""]
     for end in failures:
-        lines += [f"- **{end.stage} {end.name}** failed: {end.error}".replace("  ", " ")]
+        lines += [f"- **{f'{end.stage} {end.name}'.strip()}** failed: {end.error}"]
     rows = [end for end in ordered if end.stage in STAGES and end.state != "failed"]
     if rows:
         lines += ["", "| stage | of | | made | seconds |", "|---|---|---|---|---|"]
