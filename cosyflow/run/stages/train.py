@@ -269,6 +269,9 @@ def _check_launch(record: Record) -> Iterator[Problem]:
                 f"{run.data_root}: pods of a pytorchjob cannot see a folder of this machine; give an s3:// prefix, or"
                 " a job file that mounts it",
             )
+        if run.gpus_per_node > 0:
+            text = f"{run.gpus_per_node}; whether the cluster has {run.num_nodes} such machines cannot be seen here"
+            yield Problem("gpus_per_node", text, is_warning=True)
         return
     if run.num_nodes != 1 and run.launcher == AUTO:
         yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; on one machine it is 1")
