@@ -1,14 +1,20 @@
-"""Which code runs."""
+"""Which code and which run something was made by, for the tags of runs and models."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
+from cosyflow.progress import say
+
 COMMIT_VARIABLE = "COSYFLOW_GIT_COMMIT"
 CLEAN_VARIABLE = "COSYFLOW_GIT_CLEAN"
+RUN_TAGS_VARIABLE = "COSYFLOW_RUN_TAGS"
+"""A JSON object of tags of the run, e.g. {"kfp.pipeline_run_id": "..."}; a training's job hands it on to its pods."""
 UNKNOWN = "unknown"
+CODE = ("cosyflow", "components", "pipelines", "conf")
 
 
 def git_commit() -> str:
@@ -17,20 +23,41 @@ def git_commit() -> str:
 
 
 def git_is_clean() -> str:
-    """ "true" where the code is that of the commit, "false" where files differ from it, else "unknown"."""
-    if given := os.environ.get(CLEAN_VARIABLE):
-        return given
-    changes = _git("status", "--porcelain", "--untracked-files=no")
-    return UNKNOWN if changes is None else str(not changes).lower()
+    """Whether the code is that of `git_commit`: "true", "false" or "unknown"; COSYFLOW_GIT_CLEAN wins.
+
+    Files beside the code (a user's data, say) do not count.
+    """
+    if told := os.environ.get(CLEAN_VARIABLE):
+        return told
+    if os.environ.get(COMMIT_VARIABLE):
+        return UNKNOWN  # the commit is not the checkout's, so the checkout cannot tell
+    changes = _git("status", "--porcelain", "--", *CODE)
+    return UNKNOWN if changes is None else "false" if changes else "true"
 
 
-def _git(*arguments: str) -> str | None:
+def run_tags() -> dict[str, str]:
+    """The tags of COSYFLOW_RUN_TAGS. What is no JSON object is told of in a line: no work fails because of tags."""
+    text = os.environ.get(RUN_TAGS_VARIABLE, "")
+    if not text:
+        return {}
+    try:
+        tags = json.loads(text)
+    except ValueError:
+        tags = None
+    if not isinstance(tags, dict):
+        say("train", f"warning: {RUN_TAGS_VARIABLE} is not a JSON object, and its tags are left out: {text[:80]}")
+        return {}
+    return {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in tags.items()}
+
+
+def _git(*words: str) -> str | None:
+    """What git answers about the checkout that this file is in; None where there is none."""
     checkout = Path(__file__).resolve().parents[1]
-    if not (checkout / ".git").exists():
+    if not (checkout / ".git").exists():  # an installed package may lie below somebody else's checkout
         return None
     try:
         answer = subprocess.run(
-            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(checkout), *words], capture_output=True, text=True, check=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -100,6 +101,21 @@ def find_finished(folder: str) -> Manifest | None:
         return Manifest.read(uri)
     except CosyFlowError:
         return None
+
+
+def manifest_of_progress(progress: str) -> str:
+    """The name under which a folder whose work goes on keeps what it handed on before: `manifest.5-epochs.json`."""
+    return MANIFEST.replace(".json", f".{progress}.json")
+
+
+def earlier_manifest(folder: str, digest: str) -> Manifest | None:
+    """What a folder whose work has gone on since handed on with a digest; None when it never did."""
+    for file in storage.list_files(folder):
+        if re.fullmatch(r"manifest\..+\.json", file.path):
+            manifest = Manifest.read(storage.join(folder, file.path))
+            if manifest.digest == digest:
+                return manifest
+    return None
 
 
 def lost_files(manifest: Manifest) -> list[str]:

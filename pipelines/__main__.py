@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cosyflow.cli.parser import Parser
-from cosyflow.errors import CosyFlowError, RefusalError
+from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.run import config
 
 EXPERIMENTS = Path("exp")
@@ -105,7 +105,7 @@ def _submit(args: argparse.Namespace) -> int:
     from pipelines.submitting import submit
 
     if not args.host:
-        raise CosyFlowError("no server: give --host or set KFP_HOST")
+        raise RefusalError([Problem("--host", "is missing; give the address of a server, or set KFP_HOST")])
     token = args.token or os.environ.get("KFP_TOKEN")
     run = config.from_parameters(read_settings(args))
     print(submit(run, args.host, args.namespace, token, args.kfp_experiment, args.run_name, args.images))
@@ -149,9 +149,10 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _read_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of a run on this machine, whose places are those of this folder; a server has its own."""
     from pipelines.options import read_settings
 
-    return read_settings(args, {"data_root": str(EXPERIMENTS / "data")})
+    return config.with_absolute_places(read_settings(args, {"data_root": str(EXPERIMENTS / "data")}))
 
 
 COMMANDS = {

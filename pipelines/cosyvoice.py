@@ -8,8 +8,9 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 import components
-from cosyflow.run.config import FIELDS, PARAMETERS, default_of, kind_of
+from cosyflow.run.config import PARAMETERS, default_of, kind_of
 from cosyflow.run.entry import SOMETHING
+from pipelines.options import meaning
 from pipelines.stage_task import always, stage
 
 RUN = "run"
@@ -107,11 +108,3 @@ def _with_the_parameters_of_a_run(function: Callable[..., None]) -> Callable[...
     lines = [f"    {name}: {text}" for name, text in meanings.items()]
     called.__doc__ = "\n".join([TITLE, "", "Args:", *lines])
     return called
-
-
-def meaning(name: str) -> str:
-    """What a setting means, with the values that it may have."""
-    entry = FIELDS[name]
-    choices = entry.metadata["settings"].get("choices")
-    text: str = entry.metadata["meaning"]
-    return f"{text} One of {', '.join(choices)}." if choices and not name.startswith("launcher") else text

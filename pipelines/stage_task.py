@@ -10,6 +10,7 @@ from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 from kfp.dsl.pipeline_task import PipelineTask
 
 from components.base import image_of
+from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET
 from cosyflow.progress import STAGE_VARIABLE
 from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
 from cosyflow.run.stages import STAGES, position
@@ -38,9 +39,11 @@ def stage(name: str, task: PipelineTask, resources: Mapping[str, str]) -> Pipeli
 
     KFP's cache may answer for it: its stamp tells finished work by its content, and is new where work is missing. A
     failed task is started once more, where it goes on with what the first attempt left: it may have been killed for
-    want of memory.
+    want of memory. The training alone gets the token of the account that may make jobs.
     """
     configured = _configure(name, task, resources)
+    if name == "train":
+        kubernetes.use_secret_as_volume(task, LAUNCHER_SECRET, mount_path=LAUNCHER_FOLDER, optional=True)
     configured.set_env_variable(STAGE_VARIABLE, position(name)).set_retry(**RETRY)
     return configured.outputs[STAGES[name].makes]
 

@@ -12,16 +12,23 @@ Effect = Literal["identity", "progress"]
 
 
 def option(
-    meaning: str, default: Any = MISSING, *, spelling: str = "", effect: Effect = "progress", **rest: Any
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    spelling: str = "",
+    effect: Effect = "progress",
+    place: bool = False,
+    **rest: Any,
 ) -> Any:
     """A field that is an option; without a default it is required.
 
     Args:
         meaning: one line for the help and for docs/parameters.md.
         spelling: of the command line, where it is not `--` and the field's name.
+        place: it is a path or URI; what lies there counts, by content.
         rest: further settings of `argparse`'s `add_argument`, e.g. `choices`.
     """
-    metadata = {"meaning": meaning, "spelling": spelling, "effect": effect, "settings": rest}
+    metadata = {"meaning": meaning, "spelling": spelling, "effect": effect, "place": place, "settings": rest}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -90,7 +97,17 @@ class TrainingOptions:
         effect="identity",
     )
     ref_model: str = option(
-        "Weights of the reference of dpo. Empty: those that the training starts from.", "", effect="identity"
+        "Weights of the reference of dpo. Empty: those that the training starts from.",
+        "",
+        effect="identity",
+        place=True,
+    )
+    resume_from: str = option(
+        "Checkpoint (epoch_N_whole.pt, its state beside it) of another training that a new one goes on from with"
+        " optimizer and position, under this run's settings. Empty: none.",
+        "",
+        effect="identity",
+        place=True,
     )
     deepspeed_config: str = option("Settings of the deepspeed engine.", "conf/ds_stage2.json")
     deepspeed_save_states: str = option(

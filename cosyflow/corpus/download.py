@@ -194,6 +194,11 @@ def _result(subset: str, record: dict[str, Any]) -> StageResult:
         counts={name: record[name] for name in ("utterances", "files", "bytes", "archive_bytes")},
         files=[f"{CORPUS}/{subset}/{RECORD}"],
         folders=[f"{CORPUS}/{subset}"],
-        details={"url": record["url"]},
+        details={
+            "url": record["url"],
+            "archive": f"{record['url']}/{subset}.tar.gz",
+            "md5": record["md5"],
+            "sha256": record["sha256"],
+        },
         digest=record["sha256"],
     )

@@ -17,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from cosyflow.errors import CosyFlowError, StoppedError
+from cosyflow.errors import CosyFlowError, Problem, RefusalError, StoppedError
 from cosyflow.launch.terminal import Screen
 from cosyflow.training.member import end_with_parent
 
 TAIL_LINES = 20
 USER_ERROR = "CosyFlowError: "
+REFUSAL = "Refusal: "
 """How torch's error file begins a message of ours."""
 
 
@@ -48,6 +49,7 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
         on_cpu: hides the machine's GPUs from them.
 
     Raises:
+        RefusalError: the processes refused what was asked for.
         StoppedError: the run was asked to stop (SIGTERM) and did so.
         CosyFlowError: a process failed.
     """
@@ -71,7 +73,10 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
             return
         if stopped.is_set():
             raise StoppedError("stopped on request after saving a checkpoint; the same command goes on from it")
-        raise CosyFlowError(_explain(status, _first_error(Path(errors)), tail, log))
+        error = _first_error(Path(errors))
+        if error is not None and error.message.startswith(REFUSAL):
+            raise RefusalError(Problem(**entry) for entry in json.loads(error.message.removeprefix(REFUSAL)))
+        raise CosyFlowError(_explain(status, error, tail, log))
 
 
 def _environment(num_processes: int, on_cpu: bool) -> dict[str, str]:

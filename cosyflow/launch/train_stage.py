@@ -18,7 +18,9 @@ from cosyflow.launch.pytorchjob.client import in_a_pod
 from cosyflow.launch.pytorchjob.job import train_in_cluster
 from cosyflow.launch.pytorchjob.settings import read_settings, with_task_config
 from cosyflow.stage import StageResult
-from cosyflow.training.arguments import Arguments, read_recipe, unsupported
+from cosyflow.training.arguments import Arguments, read_recipe, tracking_uri, unsupported
+from cosyflow.training.start import check_folder
+from cosyflow.training.tracking.mlflow import noted_run
 
 LAUNCHERS = ("auto", "local", "pytorchjob")
 MODULE = "cosyflow.training"
@@ -59,7 +61,10 @@ def _check(arguments: Arguments, options: LaunchOptions, in_cluster: bool) -> in
     problems = [*unsupported(arguments), *_missing_inputs(arguments)]
     try:
         if storage.exists(arguments.config):
-            read_recipe(arguments)
+            recipe = read_recipe(arguments)
+            conf = recipe.train_conf_gan if arguments.model == "hifigan" else recipe.train_conf
+            # a job may be there already, begun with resume none, and is then followed to its end
+            check_folder(replace(arguments, resume="auto") if in_cluster else arguments, conf)
     except RefusalError as refusal:
         problems += refusal.problems
     if options.launcher not in LAUNCHERS:
@@ -108,7 +113,8 @@ def _missing_inputs(arguments: Arguments) -> Iterator[Problem]:
 def _result(arguments: Arguments) -> StageResult:
     model_dir = arguments.model_dir
     result: dict[str, Any] = storage.read_json(storage.join(model_dir, RESULT_FILE))
-    weights = sorted(file.path for file in storage.list_files(model_dir) if file.path.endswith("_whole.pt"))
+    names = {file.path for file in storage.list_files(model_dir)}
+    weights = sorted(n for n in names if n.endswith("_whole.pt") and n.removesuffix(".pt") + ".yaml" in names)
     files = [name for weight in weights for name in (weight, weight.removesuffix(".pt") + ".yaml")]
     first, last = result["first_epoch"], result["last_epoch"]
     details = {
@@ -121,6 +127,7 @@ def _result(arguments: Arguments) -> StageResult:
         "tokens_per_second": result["tokens_per_second"],
         "device": f"{result['world_size']} x {result['device']}",
         "metrics": METRICS_FILE,
+        "mlflow_run_id": noted_run(model_dir, tracking_uri(arguments)),
     }
     counts = {"epochs": result["epochs"], "updates": result["updates"], "checkpoints": len(weights)}
     return StageResult(

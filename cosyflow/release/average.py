@@ -17,6 +17,7 @@ from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress, say
 from cosyflow.stage import StageResult
+from cosyflow.training.checkpoints import PlainLoader
 
 NOT_CHECKPOINTS = ("train", "init")
 BOOKKEEPING = ("epoch", "step")
@@ -30,13 +31,6 @@ class Checkpoint:
     epoch: int
     step: int
     loss: float
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Builds no Python objects: official yaml files can hold a pickled tensor, which is read as None."""
-
-
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
 
 
 def list_checkpoints(directory: str) -> list[Checkpoint]:
@@ -58,7 +52,7 @@ def list_checkpoints(directory: str) -> list[Checkpoint]:
 def _read_checkpoint(directory: str, stem: str) -> Checkpoint:
     path = storage.join(directory, f"{stem}.yaml")
     try:
-        values: Any = yaml.load(storage.read_text(path), Loader=_PlainLoader)  # noqa: S506 - it is a SafeLoader
+        values: Any = yaml.load(storage.read_text(path), Loader=PlainLoader)  # noqa: S506 - it is a SafeLoader
         loss = (values.get("loss_dict") or {}).get("loss", math.inf)
         epoch, step = int(values["epoch"]), int(values["step"])
         return Checkpoint(storage.join(directory, f"{stem}.pt"), epoch, step, float(loss))

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cosyflow import __version__, storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress, say
+from cosyflow.provenance import git_commit
+from cosyflow.release.history import RUN_TAG, STAND_INS_TAG
+from cosyflow.release.lineage import REGISTERED_FROM_TAG
+from cosyflow.release.registry import (
+    aliases_of,
+    connect,
+    is_absent,
+    registry_address,
+    registry_errors,
+    version_numbers,
+)
 from cosyflow.stage import StageResult
 
 CANDIDATE = "candidate"
 RUN_VARIABLE = "MLFLOW_RUN_ID"
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-COMMIT_VARIABLE = "COSYFLOW_GIT_COMMIT"
-STAND_INS_TAG = "cosyflow.stand_ins"
+PARENT_TAG = "parent_version"
 RECORD = "registered.json"
-
-
-def git_commit() -> str:
-    """The commit of the code that runs: COSYFLOW_GIT_COMMIT (images set it), else the checkout's, else "unknown"."""
-    if commit := os.environ.get(COMMIT_VARIABLE):
-        return commit
-    checkout = Path(__file__).resolve().parents[2]
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return answer.stdout.strip()
 
 
 def register_models(
@@ -50,28 +43,32 @@ def register_models(
         models: registered name to the file or folder that is the model, e.g. {"cosyvoice2-llm": "s3://.../llm.pt"}.
         output_dir: gets `registered.json`, which names the versions. Versions named there are not registered twice.
         mlflow_uri: the tracking server, or `sqlite:///...`; empty means MLFLOW_TRACKING_URI.
-        tags: of every version: where it came from. `git_commit` and `cosyflow_version` are added.
+        tags: of every version: where it came from (`cosyflow.release.history.tags_of`). Added are `cosyflow_version`,
+            `registered_from` (the output folder), `parent_version` (which the alias pointed to before, else the newest
+            before) and, where it is absent, the `git_commit` of the code that registers. Where MLflow knows the run
+            `mlflow_run_id`, it is the versions' run.
         stand_ins: the models were made with stand-in models, which the tags and the description say.
 
     Raises:
         CosyFlowError: a model's file is absent, or the registry cannot be reached.
     """
-    mlflow_uri = mlflow_uri or os.environ.get(TRACKING_VARIABLE, "")
-    if not mlflow_uri:
-        raise CosyFlowError(f"no model registry: give its address as --mlflow_uri or in {TRACKING_VARIABLE}")
+    mlflow_uri = registry_address(mlflow_uri)
     for name, source in models.items():
         if not storage.exists(source):
             raise CosyFlowError(f"{source}: no such file to register as {name}; run the stage that makes it first")
-    marks = {"git_commit": git_commit(), "cosyflow_version": __version__, **tags}
+    marks = {"cosyflow_version": __version__, **tags, REGISTERED_FROM_TAG: _absolute(output_dir)}
+    if "git_commit" not in marks:
+        marks["git_commit"] = git_commit()
     if stand_ins:
         marks[STAND_INS_TAG] = "true"
     record = storage.join(output_dir, RECORD)
     versions: dict[str, int] = storage.read_json(record) if storage.exists(record) else {}
-    with _mlflow_errors(mlflow_uri), Progress("register", len(models), "models") as progress:
-        client = _client(mlflow_uri)
+    with registry_errors(mlflow_uri), Progress("register", len(models), "models") as progress:
+        client = connect(mlflow_uri)
+        run_id = _known_run(client, marks.get(RUN_TAG))
         for name, source in models.items():
             if name not in versions:
-                versions[name] = _register(client, name, source, marks, alias, stand_ins)
+                versions[name] = _register(client, name, source, run_id, marks, alias, stand_ins)
                 storage.write_json(record, versions)
             progress.update()
     for name, version in versions.items():
@@ -79,15 +76,9 @@ def register_models(
     return StageResult({"models": len(versions)}, [RECORD], {"versions": versions, "mlflow_uri": mlflow_uri})
 
 
-def _client(mlflow_uri: str) -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=mlflow_uri, registry_uri=mlflow_uri)
-
-
-def _register(client: Any, name: str, source: str, tags: Mapping[str, str], alias: str, stand_ins: bool) -> int:
+def _register(
+    client: Any, name: str, source: str, run_id: str | None, tags: Mapping[str, str], alias: str, stand_ins: bool
+) -> int:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -98,19 +89,33 @@ def _register(client: Any, name: str, source: str, tags: Mapping[str, str], alia
     place = source if storage.is_remote(source) else Path(source).resolve().as_uri()
     description = "Made with stand-in models: it proves the pipeline and speaks nothing." if stand_ins else ""
     version = client.create_model_version(
-        name, place, run_id=os.environ.get(RUN_VARIABLE), tags=dict(tags), description=description
+        name, place, run_id=run_id, tags={**tags, **_parent(client, name, alias)}, description=description
     )
     client.set_registered_model_alias(name, alias, version.version)
     return int(version.version)
 
 
-@contextmanager
-def _mlflow_errors(mlflow_uri: str) -> Iterator[None]:
+def _parent(client: Any, name: str, alias: str) -> dict[str, str]:
+    """The tag that names the version which the next one takes the place of; none for the first."""
+    before = aliases_of(client, name).get(alias) or next(iter(version_numbers(client, name)), None)
+    return {PARENT_TAG: str(before)} if before else {}
+
+
+def _known_run(client: Any, trained: str | None) -> str | None:
+    """The first of the training's run and the one in MLFLOW_RUN_ID that the server has."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        yield
-    except MlflowException as error:
-        raise CosyFlowError(
-            f"{mlflow_uri}: the model registry does not answer as it should: {error.message}"
-        ) from error
+    for run_id in (trained, os.environ.get(RUN_VARIABLE)):
+        if run_id:
+            try:
+                client.get_run(run_id)
+            except MlflowException as error:
+                if not is_absent(error):
+                    raise
+            else:
+                return run_id
+    return None
+
+
+def _absolute(folder: str) -> str:
+    return folder if storage.is_remote(folder) else str(Path(storage.join(folder)).absolute())

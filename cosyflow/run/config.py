@@ -23,25 +23,15 @@ from cosyflow.errors import CosyFlowError, Problem, RefusalError
 AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
 FIRST_STAGE, LAST_STAGE = -1, 7
-PLACES = (
-    "data_root",
-    "data_url",
-    "pretrained_dir",
-    "checkpoint",
-    "qwen_pretrain_path",
-    "ref_model",
-    "reject_dir",
-    "job",
-    "recipe",
-)
-"""Settings that may be paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """What is trained on, and how it is prepared."""
 
-    data_root: str = option("Folder or s3:// prefix below which all stages keep their data. Every task must see it.")
+    data_root: str = option(
+        "Folder or s3:// prefix below which all stages keep their data. Every task must see it.", place=True
+    )
     recipe: str = option(
         "Name of a file of conf/ without .yaml (cosyvoice2, cosyvoice2.tiny), or the path of a recipe.", "cosyvoice2"
     )
@@ -52,10 +42,12 @@ class Data:
         "Base URL of the subsets' archives and their checksums, or a folder that holds the subsets as LibriTTS trees or"
         " in Kaldi form. Empty: the recipe's.",
         "",
+        place=True,
     )
     pretrained_dir: str = option(
         "Folder or s3:// prefix of the pretrained models (campplus.onnx, speech_tokenizer_v2.onnx, ...).",
         "pretrained_models/CosyVoice2-0.5B",
+        place=True,
     )
     train_subsets: tuple[str, ...] = option("Subsets to train on. Empty: the recipe's.", ())
     dev_subsets: tuple[str, ...] = option("Subsets to validate on. Empty: the recipe's.", ())
@@ -80,6 +72,7 @@ class Data:
         "Folder or s3:// prefix with SUBSET/utt2speech_token.pt: tokens of worse speech for the same texts, which dpo"
         " teaches to avoid. Empty: none. A subset without such a file has no rejected speech.",
         "",
+        place=True,
     )
 
 
@@ -88,10 +81,14 @@ class Start:
     """What a training starts from."""
 
     checkpoint: str = option(
-        "Weights to start from. auto: the pretrained directory's where there are any; empty: none.", AUTO
+        "Weights to start from. auto: the pretrained directory's where there are any; empty: none.",
+        AUTO,
+        place=True,
     )
     qwen_pretrain_path: str = option(
-        "Qwen2 folder that the LLM starts from. auto: the pretrained directory's CosyVoice-BlankEN.", AUTO
+        "Qwen2 folder that the LLM starts from. auto: the pretrained directory's CosyVoice-BlankEN.",
+        AUTO,
+        place=True,
     )
 
 
@@ -146,6 +143,8 @@ FIELDS: Mapping[str, Field[Any]] = types.MappingProxyType({entry.name: entry for
 
 _HINTS = get_type_hints(Run)
 _GRAPH = frozenset(entry.name for entry in fields(Graph))
+PLACES = (*(name for name, entry in FIELDS.items() if entry.metadata.get("place")), "recipe", "job")
+"""Settings that may be paths."""
 PARAMETERS = tuple(name for name in FIELDS if name not in _GRAPH)
 """The settings that are parameters of the pipeline."""
 

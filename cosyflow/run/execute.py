@@ -21,7 +21,7 @@ from cosyflow.stage import LATEST, MANIFEST, Manifest, StageResult, digest_of, l
 IMAGE_VARIABLE = "COSYFLOW_IMAGE"
 RUN_VARIABLE = "COSYFLOW_RUN_ID"
 SKIPPED = "skipped"
-LINK = "newest"
+NEWEST = "newest"
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,17 @@ def execute(work: Work, record: Record, task_config: Mapping[str, Any] | None = 
 
 
 def point_to(work: Work, record: Record, manifest: Manifest) -> None:
-    """Lets people find the newest output: `latest.json`, and on this machine a link, beside the keys."""
-    place = work.stage.place(record, work.name)
-    storage.write_text(storage.join(place, LATEST), manifest.to_json())
-    if not storage.is_remote(place):
-        link, unfinished = Path(place) / LINK, Path(place) / f".{LINK}.{os.getpid()}.part"
+    """Lets people find the newest output: `latest.json` beside the keys, and on this machine a link by recipe.
+
+    The link is `<data root>/newest/<recipe>/<stage>/<subset or model>`.
+    """
+    storage.write_text(storage.join(work.stage.place(record, work.name), LATEST), manifest.to_json())
+    if not storage.is_remote(work.folder):
+        link = Path(record.run.data_root) / NEWEST / record.recipe_name / work.stage.name / work.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = link.with_name(f".{link.name}.{os.getpid()}.part")
         unfinished.unlink(missing_ok=True)
-        unfinished.symlink_to(work.key)
+        unfinished.symlink_to(os.path.relpath(work.folder, link.parent))
         unfinished.replace(link)
 
 

@@ -33,6 +33,7 @@ class Plan:
     Attributes:
         uri: of its record.
         links: all its work, done or not.
+        warnings: what may be wrong and cannot be seen from here.
         origin: where each setting that has not its default came from ("parameter" or "run").
     """
 
@@ -40,6 +41,7 @@ class Plan:
     uri: str
     links: tuple[Link, ...]
     origin: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     @property
     def unfinished(self) -> list[Link]:
@@ -68,6 +70,15 @@ def check(settings: Mapping[str, Any]) -> Record:
     Raises:
         RefusalError: something of it is wrong; it has all the problems.
     """
+    record, problems = look(settings)
+    wrong = [problem for problem in problems if not problem.is_warning]
+    if wrong or record is None:
+        raise RefusalError(wrong)
+    return record
+
+
+def look(settings: Mapping[str, Any]) -> tuple[Record | None, list[Problem]]:
+    """The record of a run, and all that is or may be wrong with it; nothing is written."""
     run, problems = config.repaired(settings)
     told = {problem.setting for problem in problems}
     record, more, replaced = _record(run)
@@ -75,9 +86,7 @@ def check(settings: Mapping[str, Any]) -> Record:
     if record is not None:
         # a default in place of a wrong value was not asked for, so what is wrong with it is nobody's problem
         problems += [problem for problem in _problems(record) if problem.setting not in told | replaced]
-    if problems or record is None:
-        raise RefusalError(dict.fromkeys(problems))
-    return record
+    return record, list(dict.fromkeys(problems))
 
 
 def _record(run: Run) -> tuple[Record | None, list[Problem], set[str]]:
@@ -140,7 +149,10 @@ def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -
     Raises:
         RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
     """
-    record = check(settings)
+    record, problems = look(settings)
+    wrong = [problem for problem in problems if not problem.is_warning]
+    if wrong or record is None:
+        raise RefusalError(wrong)
     _refuse_old_data_root(record)
     digests = Digests(record.digests)
     try:
@@ -154,7 +166,7 @@ def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -
     for link in links:
         if link.work and link.finished:
             point_to(link.work, record, link.finished)
-    return Plan(record, uri, links, origin or {})
+    return Plan(record, uri, links, origin or {}, tuple(map(str, problems)))
 
 
 def leave(plan: Plan, run: str) -> None:
@@ -206,7 +218,7 @@ def _refuse_old_data_root(record: Record) -> None:
                 text = (
                     f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was"
                     " made of; give another data root. To go on from a training of it, name its newest checkpoint:"
-                    " --checkpoint FILE"
+                    " --resume_from FILE"
                 )
                 raise RefusalError([Problem("data_root", text)])
 

@@ -50,27 +50,24 @@ class Record:
     @classmethod
     def of(cls, run: Run) -> Record:
         """The record of a run. Raises RefusalError for an unknown or wrong recipe, and for wrong subsets."""
-        record = cls(run, recipe_name(run.recipe), str(recipe_path(run.recipe)), load_recipe(run.recipe, run.overrides))
+        # by way of JSON, so that a default of 1 and the 1.0 that it becomes in a file are one value
+        recipe = _read_recipe(json.loads(json.dumps(asdict(load_recipe(run.recipe, run.overrides)))))
+        record = cls(run, recipe_name(run.recipe), str(recipe_path(run.recipe)), recipe)
         record.subsets  # noqa: B018  # names them, or refuses
-        return cls._of_json(record.to_json())  # as every task reads it: a default of 10 may be 10.0 there
+        return record
 
     @classmethod
     def read(cls, uri: str) -> Record:
         """The record at a URI. Raises CosyFlowError when there is none, or it is of another version of CosyFlow."""
         content = storage.read_json(uri)
         try:
-            return cls._of_json(content)
+            recipe = _read_recipe(content["recipe"])
+            run = config.from_parameters(content["run"])
+            return cls(run, content["recipe_name"], content["recipe_file"], recipe)
         except (KeyError, TypeError, ValidationError, RefusalError) as error:
             raise CosyFlowError(
                 f"{uri}: not a record of this version of CosyFlow ({error}); start the run anew"
             ) from error
-
-    @classmethod
-    def _of_json(cls, content: dict[str, Any]) -> Record:
-        values = content["recipe"]
-        recipe: Recipe = TypeAdapter(RECIPES[values["version"]]).validate_json(json.dumps(values))
-        run = config.from_parameters(content["run"])
-        return cls(run, content["recipe_name"], content["recipe_file"], recipe)
 
     def to_json(self) -> dict[str, Any]:
         content = {
@@ -137,3 +134,8 @@ class Record:
     def write_recipe(self, uri: str) -> None:
         """The whole recipe as YAML, with the run's overrides in it."""
         storage.write_text(uri, yaml.safe_dump(self.to_json()["recipe"], sort_keys=False, allow_unicode=True))
+
+
+def _read_recipe(values: dict[str, Any]) -> Recipe:
+    recipe: Recipe = TypeAdapter(RECIPES[values["version"]]).validate_json(json.dumps(values))
+    return recipe

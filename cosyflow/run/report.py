@@ -11,6 +11,7 @@ from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
 
+UNKNOWN = "RUNNING"
 NO_REASON = "The graph of the run shows which task did not succeed; the last lines of its log say why."
 """Where no task of ours could leave a reason: its pod never started, or was killed."""
 
@@ -20,7 +21,9 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
 
     Args:
         run: id of the run.
-        state: "SUCCEEDED", or whatever the server calls the end.
+        state: "SUCCEEDED", or whatever the server calls the end. A server may not know it yet, as a group of tasks gets
+            its state from the last of them that ran: where a cache answered for all, or none was to run, it stays
+            "RUNNING". Then the ends of the tasks tell.
         error: what the server says of it.
     """
     try:
@@ -30,10 +33,12 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
         return f"# CosyFlow run\n\nEnded as **{state}**. {error}\n\nIts tasks' ends cannot be read: {problem}\n"
     ordered = in_order(ends)
     failures = [end for end in ordered if end.state == "failed"]
+    if state == UNKNOWN:
+        state = "FAILED" if failures or record is None or missing_ends(ends, record) else "SUCCEEDED"
     title = f"{record.recipe_name} {record.run.model}" if record else "run"
     lines = [f"# CosyFlow {title}", "", f"Ended as **{state}**. {_reason(state, error, failures)}".rstrip(), ""]
     for end in failures:
-        lines += [f"- **{end.stage} {end.name}** failed: {end.error}".replace("  ", " ")]
+        lines += [f"- **{f'{end.stage} {end.name}'.strip()}** failed: {end.error}"]
     rows = [end for end in ordered if end.stage in STAGES and end.state != "failed"]
     if rows:
         lines += ["", "| stage | of | | made | seconds |", "|---|---|---|---|---|"]
@@ -48,6 +53,13 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
     if record:
         lines += ["", f"Settings: `{record.uri}`"]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def missing_ends(ends: Sequence[End], record: Record) -> list[str]:
+    """What of a run has left no end: its task did not run, or could not tell."""
+    there = {(end.stage, end.name) for end in ends}
+    wanted = [(stage.name, name) for stage in STAGES.values() for name in stage.names(record)]
+    return [f"{stage} {name}" for stage, name in wanted if (stage, name) not in there]
 
 
 def summary(ends: Sequence[End], report: str) -> dict[str, Any]:

@@ -87,7 +87,12 @@ def _work(
         )
     if any(execute.is_skipped(manifest) for manifest in manifests):
         return execute.skipped(definition, name)
-    work = execute.find_work(definition, record, name, manifests, Digests(record.digests))
+    try:
+        work = execute.find_work(definition, record, name, manifests, Digests(record.digests))
+    except CosyFlowError:
+        if definition.is_beyond(record):  # what names its work, a model of another stage, need not be there
+            return execute.skipped(definition, name)
+        raise
     if work.finished is None and definition.is_beyond(record):
         return execute.skipped(definition, name)
     return execute.execute(work, record, task_config)
@@ -106,6 +111,6 @@ def _describe(manifest: Manifest, made: Artifact, metrics: Metrics) -> None:
         reused=manifest.reused,
         stand_ins=manifest.stand_ins,
     )
-    for name, value in {**manifest.counts, "seconds": manifest.seconds, **manifest.details}.items():
+    for name, value in {**manifest.details, **manifest.counts, "seconds": manifest.seconds}.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             metrics.log_metric(name, float(value))

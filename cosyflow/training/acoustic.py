@@ -58,7 +58,7 @@ def prepare(
     recipe: Recipe,
     train: UtteranceIndex,
     validation: UtteranceIndex,
-    load: Callable[[torch.nn.Module], None],
+    load: Callable[[torch.nn.Module, TrainingData], None],
     compute_dtype: str,
     ranks: Ranks,
     loader: LoaderSettings,
@@ -67,19 +67,19 @@ def prepare(
 
     Args:
         train, validation: filtered indexes, equal on every rank.
-        load: gives the model the weights that it starts from or goes on from.
+        load: gives the model the weights that it starts from, or goes on from with these data.
     """
     if arguments.model == "flow":
         flow = build_flow(recipe.flow)
-        load(flow)
-        of_flow = FlowMatchingObjective(flow.to(ranks.device), compute_dtype)
         flow_data = FlowData(train, validation, recipe, recipe.train_conf, ranks, loader)
+        load(flow, flow_data)
+        of_flow = FlowMatchingObjective(flow.to(ranks.device), compute_dtype)
         return Training(recipe.train_conf, of_flow, flow_data, Updater(of_flow, recipe.train_conf, ranks))
     gan = HiFiGan(recipe.hifigan)
-    load(gan)
     conf = recipe.train_conf_gan
-    objective = VocoderObjective(gan.to(ranks.device), compute_dtype)
     data = VocoderData(train, validation, recipe, conf, ranks, loader)
+    load(gan, data)
+    objective = VocoderObjective(gan.to(ranks.device), compute_dtype)
     warmup = conf.discriminator_warmup if _starts_without_discriminators(arguments) else 0
     return Training(conf, objective, data, AdversarialUpdater(objective, conf, ranks, warmup))
 

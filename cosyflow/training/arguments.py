@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,6 +15,8 @@ from cosyflow.errors import Problem, RefusalError
 
 if TYPE_CHECKING:
     from cosyflow.config.recipe import Recipe
+
+MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,11 @@ def read_recipe(arguments: Arguments) -> Recipe:
 
     with storage.local_copy(arguments.config) as path:
         return load_config(path, arguments.recipe_overrides)
+
+
+def tracking_uri(arguments: Arguments) -> str:
+    """Where MLflow is; empty when metrics do not go there."""
+    return arguments.mlflow_uri or os.environ.get(MLFLOW_VARIABLE, "")
 
 
 def check_supported(arguments: Arguments) -> None:

@@ -4,6 +4,9 @@
 `TAG.yaml` the settings and losses. Each file appears whole or not at all, and the yaml comes last: a checkpoint without
 it is unfinished and is ignored. TAG is `epoch_{E}_whole` after an epoch and `epoch_{E}_step_{S}` within one, S updates
 into the run.
+
+Folders may also hold checkpoints of another trainer, which writes the same names: they are neither overwritten nor
+removed. Known as ours is what has a state beside it, or a yaml with the key `cosyflow`, the version that wrote it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,23 @@ from typing import Any
 import torch
 import yaml
 
-from cosyflow import storage
+from cosyflow import __version__, storage
 from cosyflow.errors import CosyFlowError
 
 TAG = re.compile(r"epoch_(\d+)_(?:whole|step_(\d+))")
 STATE_FORMAT = 1
+OURS = "cosyflow"
+"""Key of our yaml files; no official one has it."""
+OURS_0_1 = frozenset({"compute_dtype", "keep_best", "world_size"})
+"""What CosyFlow 0.1, which did not write OURS, wrote into every yaml file and nobody else does."""
+STATES_KEPT = 2
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Builds no Python objects: official yaml files can hold a pickled tensor, which is read as None."""
+
+
+PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
 
 
 @dataclass
@@ -41,6 +56,11 @@ class Position:
     """Spent in training so far, over all starts."""
     epochs: list[dict[str, float]] = field(default_factory=list)
     """Of each finished epoch: mean training and validation losses."""
+    log_targets: int = 0
+    log_sums: dict[str, float] = field(default_factory=dict)
+    """Of the updates since the last entry in the metrics, so that a run in two parts logs what one in one does."""
+    last_update: dict[str, float] = field(default_factory=dict)
+    """Learning rate (`lr`) and gradient norm (`grad_norm`) of the last update, for a checkpoint's record."""
 
     @property
     def tag(self) -> str:
@@ -56,7 +76,12 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A finished checkpoint in `directory`. `record` is its yaml; `has_state` tells whether a run can go on from it."""
+    """A finished checkpoint in `directory`.
+
+    Attributes:
+        record: its yaml; empty when that is not one.
+        has_state: a run may be able to go on from it.
+    """
 
     directory: str
     tag: str
@@ -69,26 +94,37 @@ class Checkpoint:
         return storage.join(self.directory, f"{self.tag}.pt")
 
     @property
+    def state(self) -> str:
+        """URI of the state."""
+        return storage.join(self.directory, f"{self.tag}.state.pt")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether CosyFlow wrote it, and may write it again or remove it."""
+        return self.has_state or is_our_record(self.record)
+
+    @property
     def is_whole_epoch(self) -> bool:
         return self.tag.endswith("_whole")
 
     @property
     def epoch(self) -> int:
-        return int(self.record["epoch"])
+        return int(self.tag.split("_")[1])
 
     @property
     def update(self) -> int:
-        return int(self.record["step"])
+        return int(self.record.get("step") or 0)
 
     @property
     def validation_loss(self) -> float | None:
-        """Mean loss over the targets of the validation set; None within an epoch."""
+        """Mean loss over the targets of the validation set; None within an epoch, and where it is not written."""
         losses = self.record.get("loss_dict")
-        return None if losses is None else float(losses["loss"])
+        loss = losses.get("loss") if isinstance(losses, dict) else None
+        return float(loss) if isinstance(loss, int | float) else None
 
 
 def list_checkpoints(directory: str) -> list[Checkpoint]:
-    """The finished checkpoints of a folder, oldest first."""
+    """The finished checkpoints of a folder, whoever wrote them, oldest first."""
     names = {file.path for file in storage.list_files(directory)}
     found = []
     for name in names:
@@ -96,36 +132,50 @@ def list_checkpoints(directory: str) -> list[Checkpoint]:
         if name.endswith(".yaml") and TAG.fullmatch(tag) and f"{tag}.pt" in names:
             record = read_record(storage.join(directory, name))
             found.append(Checkpoint(directory, tag, record, f"{tag}.state.pt" in names))
-    return sorted(found, key=lambda checkpoint: (checkpoint.update, checkpoint.is_whole_epoch))
+    return sorted(found, key=_age)
+
+
+def _age(checkpoint: Checkpoint) -> tuple[int, bool, int]:
+    """By the name alone, so that a broken yaml does not make a checkpoint older."""
+    step = checkpoint.tag.rpartition("_")[2]
+    return checkpoint.epoch, checkpoint.is_whole_epoch, 0 if checkpoint.is_whole_epoch else int(step)
 
 
 def read_record(uri: str) -> dict[str, Any]:
-    """The yaml beside a checkpoint. Raises CosyFlowError when it is not one."""
+    """The yaml beside a checkpoint; empty when it is not one."""
     try:
-        record = yaml.safe_load(storage.read_text(uri))
-    except yaml.YAMLError as error:
-        raise CosyFlowError(f"{uri}: not the record of a checkpoint (unsafe or broken YAML)") from error
-    if not isinstance(record, dict) or not {"epoch", "step"} <= record.keys():
-        raise CosyFlowError(f"{uri}: not the record of a checkpoint (it lacks epoch and step)")
-    return record
+        record = yaml.load(storage.read_text(uri), Loader=PlainLoader)  # noqa: S506 - it is a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    is_one = isinstance(record, dict) and isinstance(record.get("epoch"), int) and isinstance(record.get("step"), int)
+    return record if is_one else {}
+
+
+def is_our_record(record: Mapping[str, Any]) -> bool:
+    return OURS in record or record.keys() >= OURS_0_1
 
 
 class CheckpointWriter:
-    """Writes checkpoints of one run and removes those that are no longer wanted. Only rank 0 has one.
+    """Writes checkpoints of one run and removes those of ours that are no longer wanted. Only rank 0 has one.
 
     Args:
         directory: where they go.
         settings: entries of every yaml, as plain values.
         keep_last: so many newest epochs are kept ...
-        keep_best: ... and so many with the lowest validation loss. Only the newest checkpoint keeps its training state,
-            and one within an epoch is removed when a newer one is there.
+        keep_best: ... and so many with the lowest validation loss. The newest STATES_KEPT checkpoints and the newest
+            whole epoch are kept with their states, from which a run goes on when the newest one is damaged, or when the
+            number of ranks changes.
+        start: update from which the run goes on: checkpoints within an epoch after it are of a way that was left.
     """
 
-    def __init__(self, directory: str, settings: Mapping[str, Any], keep_last: int, keep_best: int) -> None:
+    def __init__(
+        self, directory: str, settings: Mapping[str, Any], keep_last: int, keep_best: int, start: int = 0
+    ) -> None:
         self.directory = directory
         self.settings = dict(settings)
         self.keep_last = keep_last
         self.keep_best = keep_best
+        self.start: int | None = start
 
     def save(
         self,
@@ -143,28 +193,38 @@ class CheckpointWriter:
             position: where the run is.
             fingerprint: identifies the batches of the current epoch (see TrainingData.fingerprint).
             record: further entries of the yaml, e.g. `loss_dict`.
+
+        Raises:
+            CosyFlowError: a checkpoint of this name is there, and is not ours.
         """
         tag = position.tag
+        names = {file.path for file in storage.list_files(self.directory)}
+        if f"{tag}.pt" in names and not self._is_ours(tag, names):
+            raise CosyFlowError(
+                f"{self._uri(tag, '.pt')}: another trainer wrote it, and it is not overwritten; move it away, and the"
+                " same command goes on from the last checkpoint"
+            )
         storage.remove(self._uri(tag, ".yaml"))  # from here on an older one of this name is unfinished
-        self._write_tensors(self._uri(tag, ".pt"), dict(weights))
         state = {
             "format": STATE_FORMAT,
             "position": asdict(position),
             "fingerprint": fingerprint,
             "optimizer": dict(optimizer),
         }
-        self._write_tensors(self._uri(tag, ".state.pt"), state)
+        self._write_tensors(self._uri(tag, ".state.pt"), state)  # first: what is left of a kill is known as ours
+        self._write_tensors(self._uri(tag, ".pt"), dict(weights))
         epoch = position.epoch if position.batch else position.epoch - 1
         entries = {
             **self.settings,
             **record,
+            OURS: __version__,
             "epoch": epoch,
             "step": position.update,
             "batch_idx": position.batch,
             "save_time": datetime.now().astimezone().strftime("%d/%m/%Y %H:%M:%S"),
         }
         storage.write_text(self._uri(tag, ".yaml"), yaml.safe_dump(entries, allow_unicode=True))
-        self._remove_unwanted()
+        self._remove_unwanted(tag)
         return Checkpoint(self.directory, tag, entries, has_state=True)
 
     def _uri(self, tag: str, suffix: str) -> str:
@@ -174,62 +234,30 @@ class CheckpointWriter:
         with storage.open_write(uri) as stream:
             torch.save(content, stream)
 
-    def _remove_unwanted(self) -> None:
-        checkpoints = list_checkpoints(self.directory)
-        newest = checkpoints[-1].tag
-        epochs = [checkpoint for checkpoint in checkpoints if checkpoint.is_whole_epoch]
+    def _is_ours(self, tag: str, names: set[str]) -> bool:
+        """Whether the files of a tag are ours, also when they are not all there."""
+        has_record = f"{tag}.yaml" in names
+        return f"{tag}.state.pt" in names or (has_record and is_our_record(read_record(self._uri(tag, ".yaml"))))
+
+    def _remove_unwanted(self, written: str) -> None:
+        ours = [checkpoint for checkpoint in list_checkpoints(self.directory) if checkpoint.is_ours]
+        if self.start is not None:
+            left = {c.tag for c in ours if not c.is_whole_epoch and c.update > self.start and c.tag != written}
+            ours = [checkpoint for checkpoint in ours if checkpoint.tag not in left]
+            self.start = None
+        epochs = [checkpoint for checkpoint in ours if checkpoint.is_whole_epoch]
+        with_state = [checkpoint for checkpoint in ours if checkpoint.has_state]
+        whole = [checkpoint for checkpoint in with_state if checkpoint.is_whole_epoch]
+        states = {checkpoint.tag for checkpoint in with_state[-STATES_KEPT:] + whole[-1:]}
         judged = [checkpoint for checkpoint in epochs if checkpoint.validation_loss is not None]
         best = sorted(judged, key=lambda checkpoint: checkpoint.validation_loss or 0.0)[: self.keep_best]
-        wanted = {newest} | {checkpoint.tag for checkpoint in epochs[-self.keep_last :] + best}
-        for file in sorted(storage.list_files(self.directory), key=lambda file: not file.path.endswith(".yaml")):
-            tag, _, suffix = file.path.partition(".")  # the yaml goes first: nothing half-removed looks finished
-            if TAG.fullmatch(tag) and (tag not in wanted or (suffix == "state.pt" and tag != newest)):
-                storage.remove(storage.join(self.directory, file.path))
+        wanted = states | {checkpoint.tag for checkpoint in epochs[-self.keep_last :] + best}
 
-
-@dataclass(frozen=True)
-class Resumption:
-    """What a run goes on from."""
-
-    weights: dict[str, torch.Tensor]
-    optimizer: dict[str, Any]
-    position: Position
-    fingerprint: str
-    tag: str
-
-
-def find_newest(directory: str) -> Checkpoint | None:
-    """The newest finished checkpoint that a run can go on from; None when there is none."""
-    return next((checkpoint for checkpoint in reversed(list_checkpoints(directory)) if checkpoint.has_state), None)
-
-
-def load(checkpoint: Checkpoint) -> Resumption:
-    """Reads all that an exact resume needs.
-
-    Raises:
-        CosyFlowError: the files are damaged or of another version of CosyFlow.
-    """
-    uri = storage.join(checkpoint.directory, f"{checkpoint.tag}.state.pt")
-    state = _read_tensors(uri)
-    if state.get("format") != STATE_FORMAT:
-        raise CosyFlowError(f"{uri}: written by another version of CosyFlow; start again from {checkpoint.weights}")
-    return Resumption(
-        weights=_read_tensors(checkpoint.weights),
-        optimizer=state["optimizer"],
-        position=Position(**state["position"]),
-        fingerprint=state["fingerprint"],
-        tag=checkpoint.tag,
-    )
-
-
-def _read_tensors(uri: str) -> dict[str, Any]:
-    try:
-        with storage.open_read(uri) as stream:
-            content: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
-    except CosyFlowError:
-        raise
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        raise CosyFlowError(
-            f"{uri}: damaged or not a checkpoint ({error}); start again with --resume none and another --model_dir"
-        ) from error
-    return content
+        names = {file.path for file in storage.list_files(self.directory)}
+        for tag in sorted({name.partition(".")[0] for name in names} - wanted):
+            if TAG.fullmatch(tag) and self._is_ours(tag, names):
+                for suffix in (".pt", ".state.pt", ".yaml"):  # half-removed it is no checkpoint, and known as ours
+                    storage.remove(self._uri(tag, suffix))
+        for checkpoint in epochs:
+            if checkpoint.has_state and checkpoint.tag in wanted - states:
+                storage.remove(checkpoint.state)

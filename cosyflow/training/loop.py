@@ -13,9 +13,10 @@ import torch
 
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.checkpoints import CheckpointWriter, Position, Resumption
+from cosyflow.training.checkpoints import CheckpointWriter, Position
 from cosyflow.training.objective import Objective, TrainingData
 from cosyflow.training.ranks import Ranks
+from cosyflow.training.resumption import Resumption
 from cosyflow.training.schedules import learning_rate
 from cosyflow.training.telemetry import Telemetry
 from cosyflow.training.update import Updater, UpdateStrategy
@@ -123,7 +124,7 @@ def train(
             ends = asked or position.update == max_updates
             if ends or (conf.save_per_step > 0 and position.update % conf.save_per_step == 0):
                 telemetry.observe(updater.flush(), position, num_batches)
-                save({"tag": "TRAIN", **telemetry.last_update()})
+                save({"tag": "TRAIN", **position.last_update})
             if ends:
                 return Ending(position, finished=not asked, reason=stop.reason if stop else "")
         telemetry.observe(updater.flush(), position, num_batches)
@@ -131,7 +132,7 @@ def train(
         validation = cross_validate(objective, data, ranks)
         telemetry.end_epoch(position, validation)
         position.next_epoch()
-        save({"tag": "CV", "loss_dict": validation, **telemetry.last_update()})
+        save({"tag": "CV", "loss_dict": validation, **position.last_update})
     return Ending(position, finished=True)
 
 
@@ -162,5 +163,6 @@ def _check_same_batches(resumption: Resumption, data: TrainingData) -> None:
     if position.batch and resumption.fingerprint != data.fingerprint(position.epoch):
         raise CosyFlowError(
             f"{resumption.tag}: cannot go on within an epoch, because the data, the number of processes or the batch"
-            " settings are not those of that run; use them again, or start from its weights: --resume none --checkpoint"
+            f" settings are not those of that run; use them again, or start from its weights (--checkpoint"
+            f" {resumption.tag}.pt with another --model_dir)"
         )

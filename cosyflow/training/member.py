@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, RefusalError
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class Refusal(Exception):  # noqa: N818 - it stands in torch's error file under this name
+    """The problems of a RefusalError as JSON, on their way through torch's error file."""
 
 
 def end_with_parent(number: signal.Signals) -> None:
@@ -35,8 +41,11 @@ def member_of_a_job() -> Iterator[None]:
     errors.initialize()
     try:
         yield
+    except RefusalError as refusal:
+        errors.record_exception(Refusal(json.dumps([asdict(problem) for problem in refusal.problems])))
+        sys.exit("\n".join(refusal.lines))
     except CosyFlowError as error:
-        errors.record_exception(error)
+        errors.record_exception(CosyFlowError(str(error)))  # the launcher knows it by this name, not by a subclass's
         sys.exit(f"error: {error}")
     except Exception as error:
         errors.record_exception(error)

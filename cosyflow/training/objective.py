@@ -81,5 +81,8 @@ class TrainingData(Protocol):
     def validation_batches(self) -> Iterator[Batch | None]:
         """This rank's share of the validation set: the same batches, with the same layouts, each time."""
 
-    def fingerprint(self, epoch: int) -> str:
-        """Changes when anything changes that decides which utterances are in which batch of which rank."""
+    def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
+        """Changes when anything changes that decides which utterances are in which batch of which rank.
+
+        With `world_size` it is what so many ranks would have.
+        """

@@ -78,19 +78,20 @@ class PlannedData(ABC, Generic[B]):
         plan = plan_epoch(index, VALIDATION_SEED, 0, self.ranks.world_size, self.batching, shuffle=False)
         return self._load(self._validation, plan, VALIDATION_SEED, VALIDATION_EPOCH, 0)
 
-    def fingerprint(self, epoch: int) -> str:
-        plan = self._plan(epoch)
+    def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
+        same = world_size in (None, self.ranks.world_size)
+        plan = self._plan(epoch) if same else self._make_plan(epoch, world_size)
         digest = hashlib.sha256(repr((self._corpus, plan.world_size, self.conf.accum_grad, self.conf.seed)).encode())
         digest.update(plan.rows.tobytes())
         digest.update(plan.offsets.tobytes())
         return digest.hexdigest()
 
-    def _make_plan(self, epoch: int) -> EpochPlan:
+    def _make_plan(self, epoch: int, world_size: int | None = None) -> EpochPlan:
         return plan_epoch(
             self._train.index,
             self.conf.seed,
             epoch,
-            self.ranks.world_size,
+            world_size or self.ranks.world_size,
             self.batching,
             window_shards=self.window_shards,
         )

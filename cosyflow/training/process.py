@@ -17,8 +17,9 @@ from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.checkpoint import load_official
 from cosyflow.progress import say
-from cosyflow.training.arguments import Arguments, check_supported, read_recipe
-from cosyflow.training.checkpoints import CheckpointWriter, Resumption, load
+from cosyflow.provenance import git_commit, git_is_clean, run_tags
+from cosyflow.training.arguments import Arguments, check_supported, read_recipe, tracking_uri
+from cosyflow.training.checkpoints import CheckpointWriter
 from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
 from cosyflow.training.host_memory import keep_freed_memory
 from cosyflow.training.language_model import LanguageModelling, build_language_model
@@ -26,7 +27,8 @@ from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.objective import Objective, TrainingData
 from cosyflow.training.preference import PreferenceLearning
 from cosyflow.training.ranks import Backend, Ranks, process_group
-from cosyflow.training.start import find_checkpoint, load_checkpoint, load_start
+from cosyflow.training.resumption import Resumption, fit_to_ranks
+from cosyflow.training.start import check_folder, choose_resumption, load_checkpoint, load_start
 from cosyflow.training.telemetry import Telemetry, peak_flops
 from cosyflow.training.tracking import Sink, Tracker
 from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from cosyflow.training.update import UpdateStrategy
 
 RESULT_FILE = "result.json"
-MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 
 Teller = Callable[[str], None]
 
@@ -51,6 +52,8 @@ def run(arguments: Arguments) -> Ending:
     recipe = read_recipe(arguments)
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
+        if ranks.is_first:
+            check_folder(arguments, recipe.train_conf_gan if arguments.model == "hifigan" else recipe.train_conf)
         if ranks.device.type == "cpu":
             keep_freed_memory()
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
@@ -70,16 +73,15 @@ def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
         raise CosyFlowError("train_conf.compile: does not go with --dpo; every batch would be compiled anew")
     tell(f"{recipe.version} on {ranks.world_size} x {ranks.device.type}, {compute_dtype}")
 
-    checkpoint = ranks.share(lambda: find_checkpoint(arguments))
+    resumption = choose_resumption(arguments, ranks, tell)
     data = _open_data(arguments, recipe, config, ranks, tell)
     torch.manual_seed(conf.seed)
     model = build_language_model(config)
-    resumption = None
-    if checkpoint is None:
+    resumption = fit_to_ranks(resumption, data, arguments.model_dir, ranks, tell)
+    if resumption is None:
         load_start(model, arguments, tell)
     else:
-        tell(f"goes on from {checkpoint.tag}")
-        resumption = load(checkpoint)
+        tell(f"goes on from {resumption.tag}")
         load_checkpoint(model, resumption)
 
     model = model.to(ranks.device)
@@ -103,13 +105,14 @@ def _train_acoustic_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
         raise CosyFlowError(f"compile: --model {arguments.model} cannot be compiled; its batches differ in shape")
     tell(f"{recipe.version} on {ranks.world_size} x {ranks.device.type}, {compute_dtype}")
 
-    checkpoint = ranks.share(lambda: find_checkpoint(arguments))
-    resumption = None if checkpoint is None else load(checkpoint)
+    resumption = choose_resumption(arguments, ranks, tell)
     indexes = _open_indexes(
         arguments, recipe, ranks, tell, lambda index: acoustic.usable(arguments, recipe, index, tell)
     )
 
-    def load_weights(model: torch.nn.Module) -> None:
+    def load_weights(model: torch.nn.Module, data: TrainingData) -> None:
+        nonlocal resumption
+        resumption = fit_to_ranks(resumption, data, arguments.model_dir, ranks, tell)
         if resumption is None:
             acoustic.load_start(model, arguments, tell)
         else:
@@ -152,8 +155,9 @@ def _train(
     settings = {**_plain(asdict(conf)), **_plain(asdict(arguments)), **run_settings, "version": recipe.version}
     writer, tracker = None, Tracker()
     if ranks.is_first:
-        writer = CheckpointWriter(arguments.model_dir, settings, conf.keep_last, conf.keep_best)
-        tracker = Tracker(_sinks(arguments, settings, resumption.position.update if resumption else 0))
+        done = resumption.position.update if resumption else 0
+        writer = CheckpointWriter(arguments.model_dir, settings, conf.keep_last, conf.keep_best, done)
+        tracker = Tracker(_sinks(arguments, settings, done))
     peak = peak_flops(ranks.device) if run_settings["compute_dtype"] == "bfloat16" else None
     telemetry = Telemetry(conf, ranks, tell, tracker.write, peak)
     finished = False
@@ -249,16 +253,29 @@ def _sinks(arguments: Arguments, settings: Mapping[str, Any], done: int) -> dict
         from cosyflow.training.tracking.tensorboard import TensorBoard
 
         sinks["TensorBoard"] = partial(TensorBoard, arguments.tensorboard_dir, done)
-    uri = arguments.mlflow_uri or os.environ.get(MLFLOW_VARIABLE, "")
+    uri = tracking_uri(arguments)
     if uri:
         from cosyflow.training.tracking.mlflow import Mlflow, MlflowRun
 
-        name = arguments.run_name or f"{settings['version']}-{arguments.model}"
+        name = arguments.run_name or f"{arguments.recipe_name}-{arguments.model}"
         params = {key: str(value)[:500] for key, value in settings.items()}
-        tags = {"cosyflow.version": __version__, "recipe": settings["version"], "model": arguments.model}
-        run = MlflowRun(uri, arguments.experiment, name, params, tags)
+        run = MlflowRun(uri, arguments.experiment, name, params, _tags(arguments, str(settings["version"])))
         sinks["MLflow"] = partial(Mlflow, run, arguments.model_dir)
     return sinks
+
+
+def _tags(arguments: Arguments, version: str) -> dict[str, str]:
+    """What is told of a run in MLflow beside its settings."""
+    return {
+        "cosyflow.version": __version__,
+        "recipe": arguments.recipe_name,
+        "recipe_file": arguments.config,
+        "version": version,
+        "model": arguments.model,
+        "git_commit": git_commit(),
+        "git_clean": git_is_clean(),
+        **run_tags(),
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -73,11 +73,14 @@ class Telemetry:
             self._last_report = report
             self._total_tokens += report.num_tokens
             self._interval.add(report)
+            position.last_update = {"lr": report.rate, "grad_norm": report.grad_norm}
             position.epoch_targets += report.num_targets
+            position.log_targets += report.num_targets
             for name, mean in report.means.items():
-                position.epoch_sums[name] = position.epoch_sums.get(name, 0.0) + mean * report.num_targets
+                for sums in (position.epoch_sums, position.log_sums):
+                    sums[name] = sums.get(name, 0.0) + mean * report.num_targets
             if (report.update + 1) % self.conf.log_interval == 0:
-                self._log(report)
+                self._log(report, position)
         position.seconds = self._seconds_before + time.monotonic() - self._started
         if self._last_report is not None and time.monotonic() - self._last_line >= LINE_INTERVAL_SECONDS:
             self._last_line = time.monotonic()
@@ -104,19 +107,15 @@ class Telemetry:
         self.line(f"epoch {position.epoch + 1}/{self.conf.max_epoch} done  {shown}  {judged}")
         self._last_line = time.monotonic()
 
-    def last_update(self) -> dict[str, float]:
-        """Learning rate and gradient norm of the last update, for a checkpoint's record."""
-        report = self._last_report
-        return {} if report is None else {"lr": report.rate, "grad_norm": report.grad_norm}
-
     def tokens_per_second(self) -> float:
         """Over all ranks since the start, without the skipped time."""
         return self._total_tokens / max(time.monotonic() - self._started - self._skipped, 1e-9)
 
-    def _log(self, report: UpdateReport) -> None:
+    def _log(self, report: UpdateReport, position: Position) -> None:
         interval, self._interval = self._interval, _Interval()
         seconds = max(interval.seconds(), 1e-9)
-        values = {f"train/{name}": value for name, value in interval.means().items()}
+        values = {f"train/{name}": value / max(position.log_targets, 1) for name, value in position.log_sums.items()}
+        position.log_targets, position.log_sums = 0, {}
         values |= {"train/lr": report.rate, "train/grad_norm": report.grad_norm}
         values["train/tokens_per_second"] = interval.tokens / seconds
         if self.peak and interval.flops:
@@ -140,22 +139,17 @@ class Telemetry:
 
 
 class _Interval:
-    """Sums over the updates between two log entries."""
+    """How much was computed between two log entries, and how long that took."""
 
     def __init__(self) -> None:
-        self.targets = 0
         self.tokens = 0
         self.flops = 0.0
-        self._sums: dict[str, float] = {}
         self._seconds = 0.0
         self._clock = time.monotonic()
 
     def add(self, report: UpdateReport) -> None:
-        self.targets += report.num_targets
         self.tokens += report.num_tokens
         self.flops += report.flops
-        for name, mean in report.means.items():
-            self._sums[name] = self._sums.get(name, 0.0) + mean * report.num_targets
         self.seconds()
 
     def seconds(self) -> float:
@@ -167,6 +161,3 @@ class _Interval:
         now = time.monotonic()
         passed, self._clock = now - self._clock, now
         return passed
-
-    def means(self) -> dict[str, float]:
-        return {name: value / max(self.targets, 1) for name, value in self._sums.items()}

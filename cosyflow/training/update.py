@@ -48,14 +48,17 @@ def build_optimizer(model: torch.nn.Module, conf: TrainConf) -> torch.optim.Opti
     """Adam or AdamW over the parameters that are trained, in its fused form: one pass over the weights."""
     kind = torch.optim.AdamW if conf.optim == "adamw" else torch.optim.Adam
     settings = conf.optim_conf
-    return kind(
-        [weight for weight in model.parameters() if weight.requires_grad],
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    chosen: dict[str, Any] = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = kind(weights, lr=settings.lr, fused=True, **chosen)
+
+    def keep_chosen(loaded: torch.optim.Optimizer) -> None:
+        """A loaded state brings the settings of the run that saved it; those of this run stay."""
+        for group in loaded.param_groups:
+            group.update(chosen)
+
+    optimizer.register_load_state_dict_post_hook(keep_chosen)
+    return optimizer
 
 
 def scale_and_clip(gradients: Sequence[torch.Tensor], scale: torch.Tensor, limit: float) -> torch.Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cosyflow import storage
+from cosyflow.config.options import LaunchOptions
 from cosyflow.launch.pytorchjob.names import base_name
 from cosyflow.training.arguments import Arguments
 from tests.local.token_corpus import RECIPE, make_token_corpus
@@ -38,8 +39,14 @@ def make_arguments(store: str, folder: Path, num_train: int = 24) -> Arguments:
         tokenizer_path=storage.join(store, "corpus", "qwen2"),
         model_dir=storage.join(store, "model"),
         max_steps=UPDATES,
+        num_workers=0,
         overrides=SMALL_MODEL,
     )
+
+
+def gang(settings_file: str) -> LaunchOptions:
+    """A job of NODES pods without devices."""
+    return LaunchOptions(launcher="pytorchjob", num_nodes=NODES, gpus_per_node=0, job=settings_file)
 
 
 def job_name(arguments: Arguments) -> str:

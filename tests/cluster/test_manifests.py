@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from cosyflow.launch.pytorchjob.settings import LAUNCHER_SECRET
 
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 FOLDERS = [*sorted(K8S.glob("overlays/*/")), K8S / "gitops/retraining"]
@@ -78,12 +82,12 @@ def test_the_namespace_takes_its_pods(folder: Path, namespace: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_the_launchers_account_may_do_its_work_and_no_more(namespace: str) -> None:
-    rights = ("ServiceAccount", "Role", "RoleBinding")
+def test_the_launchers_account_may_do_its_work_and_no_more_and_the_tasks_account_nothing_of_it(namespace: str) -> None:
+    rights = ("ServiceAccount", "Role", "RoleBinding", "Secret")
     objects = [item for item in render(K8S / "overlays/testcluster", namespace) if item["kind"] in rights]
     assert kubectl("apply", "--server-side", "--filename", "-", given=objects).returncode == 0
 
-    def may(words: str, account: str = "pipeline-runner", where: str = namespace) -> bool:
+    def may(words: str, account: str = "cosyflow-launcher", where: str = namespace) -> bool:
         user = f"--as=system:serviceaccount:{namespace}:{account}"
         return kubectl("auth", "can-i", *words.split(), user, "--namespace", where).stdout.strip() == "yes"
 
@@ -94,4 +98,16 @@ def test_the_launchers_account_may_do_its_work_and_no_more(namespace: str) -> No
     other = [f"update {jobs}", "create pods", "delete pods", "get secrets", "list configmaps"]
     assert [words for words in other if may(words)] == []
     assert not may(f"create {jobs}", where="default")
-    assert not may("list pods", account="cosyflow-training")
+    for account in ("pipeline-runner", "cosyflow-training"):
+        assert [words for words in (*needed, *other) if may(words, account)] == []
+
+
+def test_the_cluster_writes_the_launchers_token(namespace: str) -> None:
+    rights = ("ServiceAccount", "Secret")
+    objects = [item for item in render(K8S / "overlays/testcluster", namespace) if item["kind"] in rights]
+    assert kubectl("apply", "--server-side", "--filename", "-", given=objects).returncode == 0
+    options = ("get", "secret", LAUNCHER_SECRET, "--namespace", namespace, "--output", "json")
+    limit = time.monotonic() + 30
+    while {"token", "ca.crt", "namespace"} != (json.loads(kubectl(*options).stdout).get("data") or {}).keys():
+        assert time.monotonic() < limit
+        time.sleep(0.5)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cosyflow import storage
+from cosyflow.config.options import LaunchOptions
 from cosyflow.launch.train_stage import launch
 from cosyflow.standins.models import make_stand_ins
 from cosyflow.training.arguments import Arguments
@@ -22,6 +23,7 @@ from tests.cluster.small_training import (
     LONG,
     NODES,
     UPDATES,
+    gang,
     has_checkpoint,
     in_the_background,
     read_lines,
@@ -53,7 +55,7 @@ def test_the_store_restarts_during_training(
 
     many = replace(arguments, max_steps=LONG)
     saboteur = in_the_background(restart)
-    result = launch(many, "pytorchjob", num_nodes=NODES, job=settings_file)
+    result = launch(many, gang(settings_file))
     saboteur.join()
     assert result.counts["updates"] == LONG
     assert [entry["event"] for entry in timeline(arguments)].count("restart") == 0
@@ -112,7 +114,7 @@ def test_mlflow_is_away_for_a_whole_run(arguments: Arguments, settings_file: str
     experiment = f"cosyflow-test-{uuid.uuid4().hex[:8]}"
     tracked = replace(arguments, mlflow_uri=MLFLOW_IN_PODS, experiment=experiment)
     with service_away(kubernetes_core, NAMESPACE, "mlflow"):
-        result = launch(tracked, "pytorchjob", num_nodes=NODES, job=settings_file)
+        result = launch(tracked, gang(settings_file))
     assert result.counts["updates"] == UPDATES
     log = storage.read_text(storage.join(arguments.model_dir, "train.log"))
     assert log.count("warning: MLflow does not take metrics") == 1
@@ -120,7 +122,7 @@ def test_mlflow_is_away_for_a_whole_run(arguments: Arguments, settings_file: str
     assert len([entry for entry in waiting if "train/loss" in entry["values"]]) == UPDATES
 
     # As many processes go on with it here: nothing is left to train, much to be sent.
-    launch(replace(tracked, mlflow_uri=MLFLOW_HERE), "local", gpus_per_node=NODES)
+    launch(replace(tracked, mlflow_uri=MLFLOW_HERE), LaunchOptions(launcher="local", gpus_per_node=NODES))
     client = MlflowClient(tracking_uri=MLFLOW_HERE)
     found = client.get_experiment_by_name(experiment)
     (run,) = client.search_runs([found.experiment_id])

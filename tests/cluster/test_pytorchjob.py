@@ -25,6 +25,7 @@ from tests.cluster.small_training import (
     NODES,
     SMALL_MODEL,
     UPDATES,
+    gang,
     has_checkpoint,
     in_the_background,
     job_name,
@@ -39,7 +40,7 @@ NAMESPACE = "kubeflow"
 @pytest.mark.slow
 def test_a_gang_trains_to_its_end(arguments: Arguments, settings_file: str) -> None:
     start = time.monotonic()
-    result = launch(arguments, "pytorchjob", num_nodes=NODES, job=settings_file)
+    result = launch(arguments, gang(settings_file))
     print(f"a gang of {NODES}: {UPDATES} updates in {time.monotonic() - start:.0f} s, all told")
     assert result.counts["updates"] == UPDATES
     assert result.details["device"] == f"{NODES} x cpu"
@@ -60,7 +61,7 @@ def test_a_deleted_worker_is_a_new_start_from_the_last_checkpoint(
 
     many = replace(arguments, max_steps=LONG)
     saboteur = in_the_background(delete_worker)
-    result = launch(many, "pytorchjob", num_nodes=NODES, job=settings_file)
+    result = launch(many, gang(settings_file))
     saboteur.join()
     assert result.counts["updates"] == LONG
     assert [entry["event"] for entry in timeline(arguments)].count("restart") == 1
@@ -69,7 +70,7 @@ def test_a_deleted_worker_is_a_new_start_from_the_last_checkpoint(
 
 def killed_launcher(arguments: Arguments, settings_file: str) -> None:
     """A launcher in a process of its own, killed without a word when there is a checkpoint."""
-    options = ["--launcher", "pytorchjob", "--num_nodes", str(NODES), "--job", settings_file]
+    options = ["--launcher", "pytorchjob", "--num_nodes", str(NODES), "--gpus_per_node", "0", "--job", settings_file]
     command = [sys.executable, "-m", "cosyflow", "train", *arguments.command_line(), *options]
     launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
@@ -84,7 +85,7 @@ def killed_launcher(arguments: Arguments, settings_file: str) -> None:
 def test_the_next_launcher_goes_on_with_the_job_of_a_killed_one(arguments: Arguments, settings_file: str) -> None:
     many = replace(arguments, max_steps=LONG)
     killed_launcher(many, settings_file)
-    result = launch(many, "pytorchjob", num_nodes=NODES, job=settings_file)
+    result = launch(many, gang(settings_file))
     assert result.counts["updates"] == LONG
     assert [entry["event"] for entry in timeline(arguments) if entry["event"] in ("created", "adopted")] == [
         "created",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from cosyflow import storage
-from cosyflow.stage import Manifest
+from cosyflow.stage import MANIFEST, Manifest
 from cosyflow.standins.models import make_stand_ins
 from tests.cluster.conftest import REPOSITORY, STORE_HERE, STORE_IN_PODS
 from tests.cluster.stage_jobs import MLFLOW_HERE
@@ -45,8 +46,9 @@ def test_stages_run_here_and_their_training_in_two_pods(
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    manifests = [Manifest.read(str(path)) for path in (tmp_path / "run").rglob("manifest")]
-    (trained,) = [manifest for manifest in manifests if manifest.stage == "train"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    (uri,) = [stage["uri"] for stage in summary["stages"] if stage["stage"] == "train"]
+    trained = Manifest.read(storage.join(uri, MANIFEST))
     job_of_run = yaml.safe_load(storage.read_text(storage.join(trained.uri, "job.yaml")))
     replicas = job_of_run["spec"]["pytorchReplicaSpecs"]
     assert {kind: replica["replicas"] for kind, replica in replicas.items()} == {"Master": 1, "Worker": 1}

@@ -1,4 +1,4 @@
-"""LibriTTS-mini from archives in the object store to registered models, each stage by its command line in its image."""
+"""LibriTTS-mini from archives in the object store to registered models, each stage by its component in its image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,14 @@ import yaml
 
 from cosyflow import storage
 from cosyflow.launch.pytorchjob.client import Cluster
-from cosyflow.launch.pytorchjob.manifest import JOB_LABEL
+from cosyflow.launch.pytorchjob.manifest import JOB_LABEL, RUN_LABEL
 from cosyflow.launch.pytorchjob.names import base_name
+from cosyflow.run.chain import inputs_of
+from cosyflow.run.definition import Stage
+from cosyflow.run.ends import read_ends
+from cosyflow.run.record import Record
+from cosyflow.run.stages import STAGES
+from cosyflow.stage import MANIFEST, Manifest
 from cosyflow.standins.models import make_stand_ins
 from tests.cluster.conftest import SPEECH
 from tests.cluster.stage_jobs import MLFLOW_HERE, Finished, StageJobs, pod_spec
@@ -27,7 +33,6 @@ pytestmark = pytest.mark.slow
 
 NAMESPACE = "kubeflow"
 SUBSETS = ("train-clean-100", "dev-clean", "test-clean")
-RECIPE = "/opt/cosyflow/conf/cosyvoice2.tiny.yaml"
 NODES = 2
 IMAGES = {
     "download": "base", "prepare": "base", "speaker-embedding": "extract", "speech-token": "extract",
@@ -37,69 +42,90 @@ IMAGES = {
 
 @dataclass
 class Run:
-    """All stages in their order, below one prefix of the store."""
+    """All stages in their order, of one run below one prefix of the store."""
 
-    store: str
+    data_root: str
     model_name: str
     stages: dict[str, list[Finished]]
-    seconds: float = 0.0
+    manifests: dict[tuple[str, str], Manifest]
+    seconds: float
 
-    def at(self, *parts: str) -> str:
-        return storage.join(self.store, *parts)
+    def of(self, stage: str, name: str = "") -> Manifest:
+        """What a stage made of a subset; of the model where none is named."""
+        found = [manifest for (of, on), manifest in self.manifests.items() if of == stage and name in ("", on)]
+        (manifest,) = found
+        return manifest
+
+    def read(self, stage: str, file: str, name: str = "") -> list[str]:
+        return storage.read_text(storage.join(self.of(stage, name).uri, file)).splitlines()
 
 
 @pytest.fixture(scope="module")
 def run(
     module_store: str, archives: str, stage_jobs: StageJobs, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Run]:
-    make_stand_ins(tmp_path_factory.mktemp("pretrained") / "stand-ins")
-    run = Run(module_store, f"cosyvoice2-test-{uuid.uuid4().hex[:8]}", {})
-    storage.upload_tree(next(tmp_path_factory.getbasetemp().glob("pretrained*")) / "stand-ins", run.at("pretrained"))
-    settings = {
+    pretrained, job = storage.join(module_store, "pretrained"), storage.join(module_store, "job.yaml")
+    folder = tmp_path_factory.mktemp("pretrained")
+    make_stand_ins(folder)
+    storage.upload_tree(folder, pretrained)
+    pods = {
         "service_account": "cosyflow-training",
         "shm_size": "64Mi",
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}},
         "env": [{"name": "OMP_NUM_THREADS", "value": "1"}, {"name": "GLOO_SOCKET_IFNAME", "value": "eth0"}],
     }
-    storage.write_text(run.at("job.yaml"), yaml.safe_dump(settings))
+    storage.write_text(job, yaml.safe_dump(pods))
+    data_root, name = storage.join(module_store, "data"), f"cosyvoice2-test-{uuid.uuid4().hex[:8]}"
+    settings = {
+        "recipe": "cosyvoice2.tiny",
+        "overrides": ["train_conf.max_epoch=3"],
+        "data_root": data_root,
+        "data_url": archives,
+        "pretrained_dir": pretrained,
+        "train_subsets": [SUBSETS[0]],
+        "dev_subsets": [SUBSETS[1]],
+        "test_subsets": [SUBSETS[2]],
+        "num_processes": 1,
+        "num_workers": 0,
+        "pin_memory": False,
+        "average_num": 3,
+        "job": job,
+        "num_nodes": NODES,
+        "gpus_per_node": 0,
+        "experiment": name,
+        "registered_model": name,
+    }
     began = time.monotonic()
-    for stage, commands in stage_commands(run, archives):
-        run.stages[stage] = run_together(stage_jobs, stage, commands)
-    run.seconds = time.monotonic() - began
-    yield run
-    remove_from_registry(run.model_name)
-    remove_jobs("llm", run.at("model"))
+    stages = {"plan": [stage_jobs.plan(settings)]}
+    _, uri = read_ends(data_root, stage_jobs.run_id)
+    record = Record.read(uri)
+    for stage in STAGES.values():
+        stages[stage.name] = run_together(stage_jobs, stage, record)
+    seconds = time.monotonic() - began
+    manifests = manifests_of(record, stage_jobs.run_id)
+    yield Run(data_root, name, stages, manifests, seconds)
+    remove_from_registry(name)
+    remove_jobs(record.model_name, next(manifest.uri for manifest in manifests.values() if manifest.stage == "train"))
 
 
-def stage_commands(run: Run, archives: str) -> Iterator[tuple[str, list[list[str]]]]:
-    """The command lines of each stage; those of one stage, one for each subset, run at the same time."""
-    at = run.at
-    trees = {subset: at("download", "LibriTTS", subset) for subset in SUBSETS}
-    yield "download", [["--part", one, "--data_url", archives, "--output_dir", at("download")] for one in SUBSETS]
-    yield "prepare", [["--src_dir", trees[one], "--des_dir", at(one)] for one in SUBSETS]
-    for stage, model in (("speaker-embedding", "campplus.onnx"), ("speech-token", "speech_tokenizer_v2.onnx")):
-        yield stage, [["--dir", at(one), "--onnx_path", at("pretrained", model)] for one in SUBSETS]
-    yield "parquet", [["--src_dir", at(one), "--des_dir", at(one, "parquet"), "--config", RECIPE] for one in SUBSETS]
-    lists = ["--train_subsets", "train-clean-100", "--dev_subsets", "dev-clean"]
-    yield "merge", [["--src_dir", run.store, "--des_dir", at("lists"), *lists]]
-    data = ["--train_data", at("lists", "train.data.list"), "--cv_data", at("lists", "dev.data.list")]
-    gang = ["--num_nodes", str(NODES), "--gpus_per_node", "0", "--job", at("job.yaml")]
-    tokenizer = ["--qwen_pretrain_path", at("pretrained", "CosyVoice-BlankEN")]
-    tracking = ["--experiment", run.model_name]
-    yield "train", [["--config", RECIPE, "--model_dir", at("model"), *data, *gang, *tokenizer, *tracking]]
-    averaged = at("average", "llm.pt")
-    yield "average", [["--src_path", at("model"), "--dst_model", averaged, "--num", "3", "--val_best"]]
-    yield "export", [["--config", RECIPE, "--checkpoint", averaged, "--output_dir", at("export")]]
-    yield "register", [[f"{run.model_name}={averaged}", "--output_dir", at("register"), "--stand_ins"]]
+def manifests_of(record: Record, run: str) -> dict[tuple[str, str], Manifest]:
+    """What the stages of a run have left so far."""
+    ends, _ = read_ends(record.run.data_root, run)
+    return {(end.stage, end.name): manifest for end in ends if (manifest := end.read_manifest()) is not None}
 
 
-def run_together(jobs: StageJobs, stage: str, commands: Sequence[list[str]]) -> list[Finished]:
-    def run_one(number: int) -> Finished:
-        name = f"{stage}-{number}"
-        return jobs.run(IMAGES[stage], name, stage, *commands[number], calls_api=stage == "train")
+def run_together(jobs: StageJobs, stage: Stage, record: Record) -> list[Finished]:
+    """A stage's work on all subsets at the same time, or on the model."""
+    done = manifests_of(record, jobs.run_id)
 
-    with ThreadPoolExecutor(len(commands)) as threads:
-        return list(threads.map(run_one, range(len(commands))))
+    def run_one(name: str) -> Finished:
+        inputs = [done[before.name, other] for before, other in inputs_of(stage, name, record)]
+        uris = [storage.join(manifest.uri, MANIFEST) for manifest in inputs]
+        return jobs.run_stage(IMAGES[stage.name], stage.name, name, record.uri, uris)
+
+    names = stage.names(record)
+    with ThreadPoolExecutor(len(names)) as threads:
+        return list(threads.map(run_one, names))
 
 
 def registry() -> Any:
@@ -121,30 +147,32 @@ def remove_jobs(model: str, model_dir: str) -> None:
 
 
 def test_every_stage_ends_well(run: Run, figure: Callable[[str], None]) -> None:
-    assert list(run.stages) == list(IMAGES)
+    assert list(run.stages) == ["plan", *IMAGES]
+    assert not any(manifest.reused for manifest in run.manifests.values())
     for stage, finished in run.stages.items():
         starts = ", ".join(f"{one.start_seconds:.0f}" for one in finished)
-        figure(f"{stage} ({IMAGES[stage]}): first line after {starts} s, end after {finished[0].seconds:.0f} s")
-    figure(f"LibriTTS-mini, download to register, on the cluster: {run.seconds:.0f} s")
+        image = IMAGES.get(stage, "base")
+        figure(f"{stage} ({image}): first line after {starts} s, end after {finished[0].seconds:.0f} s")
+    figure(f"LibriTTS-mini, plan to register, on the cluster: {run.seconds:.0f} s")
 
 
 def test_every_utterance_arrives_with_embedding_and_tokens(run: Run) -> None:
     for subset in SUBSETS:
         wanted = sorted(path.stem for path in (SPEECH / subset).rglob("*.wav"))
-        scp = storage.read_text(run.at(subset, "wav.scp")).splitlines()
-        assert [line.split()[0] for line in scp] == wanted
-        for table in ("utt2embedding.pt", "utt2speech_token.pt"):
-            with storage.local_copy(run.at(subset, table)) as path:
+        assert [line.split()[0] for line in run.read("prepare", "wav.scp", subset)] == wanted
+        for stage, table in (("speaker-embedding", "utt2embedding.pt"), ("speech-token", "utt2speech_token.pt")):
+            with storage.local_copy(storage.join(run.of(stage, subset).uri, table)) as path:
                 assert sorted(torch.load(path, weights_only=True)) == wanted
-        lists = storage.read_text(run.at(subset, "parquet", "data.list")).split()
-        assert all(storage.exists(shard) for shard in lists)
-        assert lists
-    train = storage.read_text(run.at("lists", "train.data.list")).split()
-    assert train == storage.read_text(run.at("train-clean-100", "parquet", "data.list")).split()
+        shards = run.read("parquet", "data.list", subset)
+        assert all(storage.exists(shard) for shard in shards)
+        assert shards
+    train, dev, _ = SUBSETS
+    for listed, subset in (("train.data.list", train), ("dev.data.list", dev)):
+        assert run.read("merge", listed) == run.read("parquet", "data.list", subset)
 
 
-def test_the_gang_trained_and_its_losses_are_in_mlflow(run: Run) -> None:
-    result = storage.read_json(run.at("model", "result.json"))
+def test_the_gang_trained_and_its_losses_are_in_mlflow(run: Run, stage_jobs: StageJobs) -> None:
+    result = storage.read_json(storage.join(run.of("train").uri, "result.json"))
     assert (result["world_size"], result["device"]) == (NODES, "cpu")
     assert result["last_epoch"]["loss"] < result["first_epoch"]["loss"]
     client = registry()
@@ -153,12 +181,19 @@ def test_the_gang_trained_and_its_losses_are_in_mlflow(run: Run) -> None:
     assert len(client.get_metric_history(tracked.info.run_id, "train/loss")) > 1
 
 
+def test_the_launchers_token_made_the_job_and_is_not_in_its_pods(run: Run) -> None:
+    (job,) = Cluster(NAMESPACE).jobs(f"{JOB_LABEL}={base_name(run.of('train').name, run.of('train').uri)}")
+    assert job["metadata"]["managedFields"]
+    assert RUN_LABEL in job["metadata"]["labels"]
+    assert "cosyflow-launcher" not in json.dumps(job["spec"])
+
+
 def test_the_registered_model_lies_in_the_store(run: Run) -> None:
     version = registry().get_model_version_by_alias(run.model_name, "candidate")
-    assert version.source == run.at("average", "llm.pt")
+    assert version.source.startswith(run.of("average").uri)
     assert version.tags["git_commit"]
     assert storage.exists(version.source)
-    assert any(file.path.endswith(".onnx") for file in storage.list_files(run.at("export")))
+    assert any(name.endswith(".onnx") for name in run.of("export").files)
 
 
 def test_no_log_and_no_pod_shows_a_credential(run: Run, store_environment: Any, kubernetes_core: Any) -> None:
@@ -180,7 +215,7 @@ def test_restricted_pod_security_admits_the_pods(images: dict[str, str]) -> None
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "stage", "namespace": namespace},
-        "spec": pod_spec(images["base"], ["--help"]) | {"serviceAccountName": "default"},
+        "spec": pod_spec(images["base"], ["cosyflow", "--help"], launches=True) | {"serviceAccountName": "default"},
     }
     kubectl("create", "namespace", namespace)
     try:

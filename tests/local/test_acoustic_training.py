@@ -40,6 +40,7 @@ def arguments(corpus: SpeechCorpus, directory: Path, model: str, *overrides: str
         model_dir=str(directory),
         model=model,
         tokenizer_path=corpus.tokenizer,
+        num_workers=0,
         overrides=(f"{section}.max_epoch=2", f"{section}.log_interval=1", *smaller, *overrides),
         **changes,  # type: ignore[arg-type]
     )

@@ -39,6 +39,7 @@ def arguments(version: str, corpus: TokenCorpus, tokenizer: str, model_dir: Path
         cv_data=corpus.dev_list,
         model_dir=str(model_dir),
         tokenizer_path=tokenizer,
+        num_workers=0,
         overrides=(*SETTINGS, *(() if version == "cosyvoice" else SMALL_QWEN2)),
         **options,  # type: ignore[arg-type]
     )
@@ -106,15 +107,21 @@ def test_two_processes_measure_the_reference_as_one_does(corpus: TokenCorpus, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--dpo"], "--dpo: needs a reference, name it as --ref_model or start from a --checkpoint"),
-        (["--ref_model", "llm.pt"], "--ref_model: has a meaning with --dpo only"),
-        (["--dpo", "--ref_model", "absent.pt"], "--ref_model absent.pt: no such file or folder"),
-        (["--dpo", "--ref_model", "llm.pt", "--model", "flow"], "--dpo: trains the llm, not --model flow"),
+        (["--dpo"], "dpo: needs a reference; name it as ref_model, or start from a checkpoint"),
+        (
+            ["--ref_model", str(REPOSITORY / "README.md")],
+            "ref_model: has a meaning with dpo only; leave it out, or ask for dpo",
+        ),
+        (["--dpo", "--ref_model", "absent.pt"], "ref_model: absent.pt: no such file or folder; name one that is there"),
+        (
+            ["--dpo", "--ref_model", str(REPOSITORY / "README.md"), "--model", "flow"],
+            "dpo: trains the llm, not the flow; leave it out, or take model llm",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(
     options: list[str], message: str, corpus: TokenCorpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = arguments("cosyvoice2", corpus, corpus.qwen2, tmp_path).command_line()
-    assert main(["train", *words, *options]) == 1
-    assert capsys.readouterr().err == f"cosyflow train: error: {message}\n"
+    assert main(["train", *words, *options]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"

@@ -12,9 +12,10 @@ from typing import Any
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.pytorchjob.manifest import CONTAINER, GROUP, PLURAL, VERSION
-from cosyflow.launch.pytorchjob.settings import Object
+from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, Object
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+LAUNCHER_ACCOUNT = Path(LAUNCHER_FOLDER)
+OWN_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 POD_NAME_VARIABLES = ("KFP_POD_NAME", "HOSTNAME")
 OPERATOR_LABEL = "training.kubeflow.org/job-name"
 CONNECT_SECONDS = 5
@@ -44,11 +45,18 @@ class LogLine:
 
 def in_a_pod() -> bool:
     """Whether this process runs in a pod that may talk to its cluster."""
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (SERVICE_ACCOUNT / "token").exists()
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and _account() is not None
+
+
+def _account() -> Path | None:
+    """The folder with token, certificate and namespace: of the account that may make jobs, else the pod's own."""
+    return next((folder for folder in (LAUNCHER_ACCOUNT, OWN_ACCOUNT) if (folder / "token").exists()), None)
 
 
 class Cluster:
     """One namespace of the cluster that KUBECONFIG names, of the pod's own, or of the user's kubeconfig.
+
+    In a pod it speaks for the launcher's account where that one's token is mounted, else for the pod's own.
 
     Raises (every method):
         OutOfReach: see there.
@@ -208,12 +216,15 @@ def _connect() -> tuple[Any, str]:
     """A client, and the namespace to work in where none is named."""
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.incluster_config import InClusterConfigLoader
 
     try:
-        if in_a_pod() and not os.environ.get("KUBECONFIG"):
+        account = _account()
+        if account is not None and in_a_pod() and not os.environ.get("KUBECONFIG"):
             configuration = client.Configuration()
-            config.load_incluster_config(client_configuration=configuration)
-            namespace = (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+            loader = InClusterConfigLoader(str(account / "token"), str(account / "ca.crt"))
+            loader.load_and_set(configuration)
+            namespace = (account / "namespace").read_text(encoding="utf-8").strip()
             return client.ApiClient(configuration), namespace
         file = os.environ.get("KUBECONFIG")  # the client itself reads this once, when it is imported
         _, context = config.list_kube_config_contexts(file)

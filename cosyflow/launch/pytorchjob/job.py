@@ -21,6 +21,7 @@ from cosyflow.launch.pytorchjob.settings import JobSettings, devices_of
 from cosyflow.launch.pytorchjob.surroundings import Surroundings, look_around
 from cosyflow.launch.pytorchjob.timeline import Timeline
 from cosyflow.progress import STAGE_VARIABLE, say
+from cosyflow.provenance import RUN_TAGS_VARIABLE
 from cosyflow.storage.s3 import ENDPOINT_VARIABLES, REGION_VARIABLES
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.heartbeat import HEARTBEAT_FILE, HEARTBEAT_VARIABLE
@@ -30,7 +31,14 @@ JOB_FILE = "job.yaml"
 TIMELINE_FILE = "timeline.jsonl"
 RECIPE_FILE = "recipe.yaml"
 DEEPSPEED_FILE = "deepspeed.json"
-PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", STAGE_VARIABLE, *REGION_VARIABLES)
+PASSED_ON = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    RUN_TAGS_VARIABLE,
+    STAGE_VARIABLE,
+    *REGION_VARIABLES,
+)
 """Variables that the pods get as the launcher has them."""
 PLACES = (
     "train_data",

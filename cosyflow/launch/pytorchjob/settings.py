@@ -15,6 +15,10 @@ from cosyflow.errors import Problem, RefusalError
 
 Object = dict[str, Any]
 
+LAUNCHER_SECRET = "cosyflow-launcher-token"  # noqa: S105 - a name
+LAUNCHER_FOLDER = "/var/run/secrets/cosyflow/launcher"
+"""Where a task has the token of the account that may make jobs (k8s/base/launcher.yaml)."""
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class JobSettings:
@@ -99,9 +103,16 @@ def devices_of(settings: JobSettings) -> int:
 
 
 def with_task_config(settings: JobSettings, task: Mapping[str, Any]) -> JobSettings:
-    """The settings, and for what they leave out what a KFP task was given (the fields of `dsl.TaskConfig`)."""
+    """The settings, and for what they leave out what a KFP task was given (the fields of `dsl.TaskConfig`).
+
+    All but the launcher's token: what trains makes no jobs.
+    """
     from dataclasses import replace
 
+    mounts = task.get("volume_mounts") or []
+    kept = [mount for mount in mounts if mount["mountPath"].rstrip("/") != LAUNCHER_FOLDER]
+    withheld = {mount["name"] for mount in mounts if mount not in kept} | {LAUNCHER_SECRET}
+    kept = [mount for mount in kept if mount["name"] not in withheld]
     return replace(
         settings,
         resources=settings.resources or task.get("resources") or {},
@@ -109,8 +120,11 @@ def with_task_config(settings: JobSettings, task: Mapping[str, Any]) -> JobSetti
         affinity=settings.affinity or task.get("affinity") or {},
         tolerations=[*(task.get("tolerations") or []), *settings.tolerations],
         env=merge_env(task.get("env") or [], settings.env),
-        volumes=[*(task.get("volumes") or []), *settings.volumes],
-        volume_mounts=[*(task.get("volume_mounts") or []), *settings.volume_mounts],
+        volumes=[
+            *(volume for volume in task.get("volumes") or [] if volume["name"] not in withheld),
+            *settings.volumes,
+        ],
+        volume_mounts=[*kept, *settings.volume_mounts],
     )
 
 

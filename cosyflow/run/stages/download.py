@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cosyflow import content, storage
+from cosyflow import storage
 from cosyflow.content import Digests
-from cosyflow.corpus.kaldi import outside_wavs
+from cosyflow.corpus.source import folder_digest
 from cosyflow.errors import CosyFlowError, Problem
 from cosyflow.run import keys
 from cosyflow.run.definition import Job, Stage
@@ -98,15 +98,6 @@ def _is_finished(record: Record, name: str) -> bool:
 def source_folder(downloaded: Manifest) -> str:
     """Where a downloaded subset's speech lies."""
     return str(downloaded.details.get(SOURCE) or storage.join(downloaded.uri, "LibriTTS", downloaded.name))
-
-
-def folder_digest(folder: str, digests: Digests) -> str:
-    """Digest of a folder of speech by content. Raises CosyFlowError when it does not exist or is empty."""
-    files = digests.tree(folder)
-    if not files:
-        raise CosyFlowError(f"{folder}: no such folder, or nothing in it; give a LibriTTS tree or Kaldi files")
-    elsewhere = digests.files([wav for wav in outside_wavs(folder) if storage.exists(wav)])
-    return content.combine({**files, **{f"//{wav}": digest for wav, digest in elsewhere.items()}})
 
 
 STAGE = Stage(

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from cosyflow import storage
 from cosyflow.content import Digests
 from cosyflow.errors import Problem
+from cosyflow.run.config import FIELDS, default_of
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import TRACKING_VARIABLE, Record
 from cosyflow.run.stages.registry import why_unreachable
@@ -30,11 +31,13 @@ def settings(record: Record, name: str, digests: Digests) -> Settings:
 
 
 def work(job: Job) -> StageResult:
+    from cosyflow.release.history import tags_of
     from cosyflow.release.register import register_models
 
     averaged, exported = job.inputs
     name = job.record.run.registered_model or job.record.model_name
-    tags: dict[str, str] = {}
+    defaults = {entry: default_of(entry) for entry in FIELDS}
+    tags = tags_of(averaged, exported, defaults)
     models = models_of(name, averaged, exported)
     return register_models(models, job.output, job.record.tracking, tags, stand_ins=averaged.stand_ins)
 

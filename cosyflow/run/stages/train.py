@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cosyflow import storage
@@ -18,13 +18,14 @@ from cosyflow.config.training import TrainConf
 from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.pretrained import QWEN2_FOLDER, TEXT_TOKENIZERS
+from cosyflow.provenance import RUN_TAGS_VARIABLE
 from cosyflow.run.config import AUTO
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.keys import differences, plain
 from cosyflow.run.record import Record
 from cosyflow.run.stages.merge import DEV_LIST, TRAIN_LIST
 from cosyflow.run.stages.pretrained_files import in_pretrained, missing_file
-from cosyflow.stage import MANIFEST, Manifest, StageResult, find_finished, lost_files
+from cosyflow.stage import Manifest, StageResult, find_finished, lost_files, manifest_of_progress
 
 if TYPE_CHECKING:
     from cosyflow.training.arguments import Arguments
@@ -39,7 +40,7 @@ SECTIONS = {
 }
 """What of a recipe the training of a part reads, beside the frames that the flow tells of speech tokens."""
 
-NOT_READ: dict[str, dict[str, tuple[str, ...]]] = {
+NOT_READ: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "llm": {"llm": ("sampling",), "train_conf": ("frames_per_step",)},
     "flow": {"train_conf": ("tokens_per_step",), "flow.matching": ("inference_cfg_rate", "n_timesteps")},
     "hifigan": {"train_conf_gan": ("tokens_per_step",)},
@@ -50,7 +51,6 @@ PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_bes
 """Settings of train_conf that say how far a training goes and what is kept of it."""
 
 RECIPE_FILE = "recipe.yaml"
-TAGS_VARIABLE = "COSYFLOW_RUN_TAGS"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def work(job: Job) -> StageResult:
     record.write_recipe(recipe)
     (lists,) = job.inputs
     arguments = arguments_of(record, lists.uri, job.output, recipe)
-    os.environ[TAGS_VARIABLE] = json.dumps(_tags(record))
+    os.environ[RUN_TAGS_VARIABLE] = json.dumps(_tags(record))
     options = LaunchOptions(**{entry.name: getattr(record.run, entry.name) for entry in fields(LaunchOptions)})
     _keep_manifest_of_fewer_epochs(job)
     made = launch(arguments, options, job.task_config)
@@ -126,7 +126,7 @@ def accepts(manifest: Manifest, record: Record) -> str:
 def check(record: Record) -> Iterator[Problem]:
     run = record.run
     yield from _unread_settings(record)
-    for setting in ("checkpoint", "qwen_pretrain_path", "ref_model"):
+    for setting in ("checkpoint", "qwen_pretrain_path", *(e.name for e in _identity() if e.metadata["place"])):
         uri = getattr(run, setting)
         if uri not in ("", AUTO) and not storage.exists(uri):
             yield Problem(setting, f"{uri}: no such file or folder; mend the path, or leave it empty")
@@ -182,10 +182,15 @@ def _recipe_settings(record: Record) -> dict[str, Any]:
     return found
 
 
+def _identity() -> list[Field[Any]]:
+    """The options that name what is trained."""
+    return [entry for entry in fields(TrainingOptions) if entry.metadata["effect"] == "identity"]
+
+
 def _identity_options(record: Record) -> dict[str, Any]:
     run = record.run
-    names = [entry.name for entry in fields(TrainingOptions) if entry.metadata["effect"] == "identity"]
-    options = {name: getattr(run, name) for name in names if name not in ("model", "ref_model")}
+    names = [entry.name for entry in _identity() if not entry.metadata["place"] and entry.name != "model"]
+    options = {name: getattr(run, name) for name in names}
     if run.train_engine == "deepspeed":
         options["deepspeed_config"] = storage.read_text(run.deepspeed_config)
     return options
@@ -195,8 +200,7 @@ def _start_digests(record: Record, digests: Digests) -> dict[str, str]:
     """Digests of the weights and the tokenizer that the training starts from; what is not there is left out."""
     qwen = _qwen(record)
     places = {"checkpoint": _checkpoint(record), "qwen": qwen}
-    if record.run.dpo:
-        places["reference"] = record.run.ref_model
+    places |= {entry.name: getattr(record.run, entry.name) for entry in _identity() if entry.metadata["place"]}
     if not qwen:
         places["tokenizer"] = in_pretrained(record, TEXT_TOKENIZERS[record.version])
     return {name: _digest(uri, digests) for name, uri in places.items() if uri}
@@ -265,6 +269,9 @@ def _check_launch(record: Record) -> Iterator[Problem]:
                 f"{run.data_root}: pods of a pytorchjob cannot see a folder of this machine; give an s3:// prefix, or"
                 " a job file that mounts it",
             )
+        if run.gpus_per_node > 0:
+            text = f"{run.gpus_per_node}; whether the cluster has {run.num_nodes} such machines cannot be seen here"
+            yield Problem("gpus_per_node", text, is_warning=True)
         return
     if run.num_nodes != 1 and run.launcher == AUTO:
         yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; on one machine it is 1")
@@ -290,7 +297,8 @@ def _tell_of_earlier_training(job: Job) -> None:
     say(label, f"a new training; the earlier one in {found.uri} differs in {'; '.join(differing)}")
     weights = max((file for file in found.files if file.endswith("_whole.pt")), key=_epoch, default="")
     if weights:
-        say(label, f"to start from its weights instead: --checkpoint {storage.join(found.uri, weights)}")
+        place = storage.join(found.uri, weights)
+        say(label, f"to start from its weights: --checkpoint {place}; with its whole state: --resume_from {place}")
 
 
 def _epoch(file: str) -> int:
@@ -308,7 +316,7 @@ def _keep_manifest_of_fewer_epochs(job: Job) -> None:
 
 
 def _manifest_of(epochs: int) -> str:
-    return MANIFEST.replace(".json", f".{epochs}-epochs.json")
+    return manifest_of_progress(f"{epochs}-epochs")
 
 
 def _tags(record: Record) -> dict[str, str]:

@@ -37,7 +37,7 @@ class MlflowRun:
         experiment: name; it is made when it is not there.
         name: of a run that is made here.
         params: settings by dotted name.
-        tags: of a run that is made here.
+        tags: what it is of.
     """
 
     uri: str
@@ -159,7 +159,7 @@ class _Connection:
         self._client = MlflowClient(tracking_uri=self._run.uri)
         run_id = os.environ.get(RUN_ID_VARIABLE) or self._run_of_before() or self._make_run()
         if not self._client.get_run(run_id).data.params:
-            self._log_params(run_id)
+            self._log_settings(run_id)
         self.run_id = run_id
 
     def _run_of_before(self) -> str:
@@ -181,10 +181,23 @@ class _Connection:
         storage.write_json(self._run_file, {"uri": self._run.uri, "run_id": run_id})
         return run_id
 
-    def _log_params(self, run_id: str) -> None:
-        from mlflow.entities import Param
+    def _log_settings(self, run_id: str) -> None:
+        from mlflow.entities import Param, RunTag
 
-        self._client.log_batch(run_id, params=[Param(name, value) for name, value in self._run.params.items()])
+        params = [Param(name, value) for name, value in self._run.params.items()]
+        tags = [RunTag(name, value) for name, value in self._run.tags.items()]
+        self._client.log_batch(run_id, params=params, tags=tags)
+
+
+def noted_run(directory: str, uri: str) -> str | None:
+    """The id of the run that a training in a folder logs into; None when there is none at this address."""
+    if not uri:
+        return None
+    if RUN_ID_VARIABLE in os.environ:
+        return os.environ[RUN_ID_VARIABLE]
+    run_file = storage.join(directory, RUN_FILE)
+    noted = storage.read_json(run_file) if storage.exists(run_file) else {}
+    return str(noted["run_id"]) if noted.get("uri") == uri else None
 
 
 def _read_spool(uri: str) -> list[dict[str, Any]]:

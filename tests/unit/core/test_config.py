@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cosyflow.config.load import load_config
+from cosyflow.config.load import RecipeError, load_config
 from cosyflow.errors import CosyFlowError
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -39,28 +39,59 @@ def test_an_exponent_without_a_dot_is_a_number(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "replacement", "complaint"),
     [
-        ("version: cosyvoice2", "version: cosyvoice9", "1: version: 'cosyvoice9' is not one of cosyvoice"),
-        ("  optim: adamw", "  optim: adamax", "6: train_conf.optim: input should be 'adam' or 'adamw', not \"adamax\""),
-        ("  optim: adamw", "  optimizer: adamw", "6: train_conf.optimizer: unknown key; allowed here: optim, "),
-        ("token_frame_rate: 25", "token_rate: 25", "2: token_rate: unknown key; allowed here: version, sample_rate"),
+        ("version: cosyvoice2", "version: cosyvoice9", "version: FILE:1: 'cosyvoice9' is not one of cosyvoice"),
+        (
+            "  optim: adamw",
+            "  optim: adamax",
+            "train_conf.optim: FILE:6: input should be 'adam' or 'adamw', not \"adamax\"",
+        ),
+        ("  optim: adamw", "  optimizer: adamw", "train_conf.optimizer: FILE:6: unknown key; allowed here: optim, "),
+        (
+            "token_frame_rate: 25",
+            "token_rate: 25",
+            "token_rate: FILE:2: unknown key; allowed here: version, sample_rate",
+        ),
         (
             "  max_length: 6000",
             "  max_length: '6000'",
-            '4: filter.max_length: input should be a valid integer, not "6000"',
+            'filter.max_length: FILE:4: input should be a valid integer, not "6000"',
         ),
-        ("  max_length: 6000", "  max_length: 50", "3: filter.min_length: 100 is not between 0 and max_length (50)"),
-        ("  optim_conf: {lr: 1e-4}", "  optim_conf: {lr: -1.0}", "7: train_conf.optim_conf.lr: -1.0 is not positive"),
-        ("  optim: adamw", "  max_epoch: 1\n  max_epoch: 2", "7: the key max_epoch stands in line 6 already"),
-        ("filter:", "filter: [", "not YAML"),
+        (
+            "  max_length: 6000",
+            "  max_length: 50",
+            "filter.min_length: FILE:3: 100 is not between 0 and max_length (50)",
+        ),
+        (
+            "  optim_conf: {lr: 1e-4}",
+            "  optim_conf: {lr: -1.0}",
+            "train_conf.optim_conf.lr: FILE:7: -1.0 is not positive",
+        ),
+        (
+            "  optim: adamw",
+            "  max_epoch: 1\n  max_epoch: 2",
+            "train_conf.max_epoch: FILE:7: the key stands in line 6 already; remove one",
+        ),
+        ("filter:", "filter: [", "recipe: FILE:5: not YAML"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(recipe: Path, line: str, replacement: str, complaint: str) -> None:
     assert line in RECIPE
     recipe.write_text(RECIPE.replace(line, replacement))
-    with pytest.raises(CosyFlowError) as caught:
+    with pytest.raises(RecipeError) as caught:
         load_config(recipe)
-    assert str(caught.value).startswith(f"{recipe}:")
-    assert complaint in str(caught.value)
+    assert caught.value.lines[0].startswith("error: " + complaint.replace("FILE", str(recipe)))
+
+
+def test_all_that_is_wrong_is_named_at_once(recipe: Path) -> None:
+    recipe.write_text(RECIPE.replace("adamw", "adamax").replace("max_length: 6000", "max_length: long"))
+    with pytest.raises(RecipeError) as caught:
+        load_config(recipe, ["train_conf.max_epoch", "version.x=1", "train_conf.accum_grad=none", "mel.hop=3"])
+    assert [problem.setting for problem in caught.value.problems] == [
+        "train_conf.max_epoch", "version.x", "filter.max_length", "mel.hop", "train_conf.optim", "train_conf.accum_grad"
+    ]  # fmt: skip
+    assert [problem.text.partition(": ")[0] for problem in caught.value.problems] == [
+        "command line", "command line", f"{recipe}:4", "command line", f"{recipe}:6", "command line"
+    ]  # fmt: skip
 
 
 def test_settings_of_the_command_line_replace_those_of_the_file(recipe: Path) -> None:
@@ -71,7 +102,7 @@ def test_settings_of_the_command_line_replace_those_of_the_file(recipe: Path) ->
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
-        ("train_conf.max_epoch=many", "command line: train_conf.max_epoch: input should be a valid integer"),
+        ("train_conf.max_epoch=many", "train_conf.max_epoch: command line: input should be a valid integer"),
         ("train_conf.max_epoch", "a setting is written KEY=VALUE"),
         ("version.x=1", "version has no keys below it"),
     ],

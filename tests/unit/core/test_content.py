@@ -17,7 +17,6 @@ import pytest
 from cosyflow import content, storage
 from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError
-from cosyflow.storage import Fingerprint
 from cosyflow.storage.local import LocalFiles
 from cosyflow.storage.s3 import S3Objects
 
@@ -393,20 +392,3 @@ def test_long_looks_tell_how_far_they_are(
     monkeypatch.setattr(content, "LONG_FILES", 3)
     Digests().tree(str(corpus))
     assert f"[digests {corpus}] 3/3 files  100 %" in capsys.readouterr().out
-
-
-def test_fingerprints_of_one_level(folder: str) -> None:
-    for name in ("a", "b/c"):
-        storage.write_text(storage.join(folder, name), name)
-    deep = storage.fingerprints(folder)
-    assert list(deep) == ["a", "b/c"]
-    assert storage.fingerprints(folder, deep=False) == {"a": deep["a"]}
-    assert storage.fingerprint(storage.join(folder, "b/c")) == deep["b/c"]
-    assert deep["b/c"].size == 3
-    assert storage.fingerprints(storage.join(folder, "no such")) == {}
-
-
-def test_a_fingerprint_tells_the_time_of_change(corpus: Path) -> None:
-    status = (corpus / "a.wav").stat()
-    expected = Fingerprint(5, f"{status.st_ino} {status.st_mtime_ns}", status.st_ctime_ns)
-    assert storage.fingerprint(str(corpus / "a.wav")) == expected

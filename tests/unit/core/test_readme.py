@@ -21,6 +21,8 @@ def describe(action: argparse.Action) -> str:
     name = f"`{action.option_strings[0]}`"
     if action.required:
         return f"**{name}**"
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return f"{name} (on; `{action.option_strings[1]}`)" if action.default else name
     if action.nargs == 0 or action.default in (None, "", []):
         return name
     default = " ".join(action.default) if isinstance(action.default, list) else action.default

@@ -21,6 +21,7 @@ KINDS = (
     "v1/ConfigMap",
     "v1/Namespace",
     "v1/PersistentVolumeClaim",
+    "v1/Secret",
     "v1/Service",
     "v1/ServiceAccount",
 )

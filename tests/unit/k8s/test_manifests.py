@@ -16,8 +16,8 @@ import yaml
 from jsonschema import Draft4Validator
 
 from cosyflow.launch.pytorchjob.manifest import JobSpec, build
-from cosyflow.launch.pytorchjob.settings import JobSettings, read_settings
-from pipelines.compiling import read_image_lock
+from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, read_settings
+from pipelines.compiling import compile_pipelines, read_image_lock
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 RENDERED = [*sorted(K8S.glob("overlays/*/kustomization.yaml")), K8S / "gitops/retraining/kustomization.yaml"]
@@ -115,7 +115,9 @@ def test_images_have_a_tag_of_their_own(objects: list[Object]) -> None:
 
 
 def test_secrets_are_only_referred_to(objects: list[Object]) -> None:
-    assert [item for item in objects if item["kind"] == "Secret"] == []
+    for secret in (item for item in objects if item["kind"] == "Secret"):
+        assert secret["type"] == "kubernetes.io/service-account-token"  # which the cluster fills
+        assert not {"data", "stringData"} & secret.keys()
     for pod in pods(objects):
         for variable in pod["spec"]["containers"][0].get("env", []):
             reference = variable.get("valueFrom", {}).get("secretKeyRef")
@@ -181,11 +183,40 @@ def test_the_network_policy_is_about_the_pods_that_the_launcher_makes() -> None:
 
 
 def test_the_gpu_overlay_has_valid_settings_of_a_job() -> None:
-    text = named(overlay("gpu"), "ConfigMap", "cosyflow-job")["data"]["job.yaml"]
     settings = read_settings(str(K8S / "overlays/gpu/job.yaml"))
-    assert yaml.safe_load(text)["shm_size"] == settings.shm_size
     account = named(overlay("gpu"), "ServiceAccount", settings.service_account)
     assert account["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("name", ["standalone", "multi-user", "gpu", "kind", "testcluster"])
+def test_the_launchers_account_alone_may_make_jobs_and_its_token_is_the_secret_that_the_task_mounts(name: str) -> None:
+    objects = overlay(name)
+    secret = named(objects, "Secret", LAUNCHER_SECRET)
+    account = secret["metadata"]["annotations"]["kubernetes.io/service-account.name"]
+    assert named(objects, "ServiceAccount", account)["automountServiceAccountToken"] is False
+    (binding,) = [item for item in objects if item["kind"] == "RoleBinding"]
+    assert [subject["name"] for subject in binding["subjects"]] == [account]
+
+
+def test_the_task_that_trains_alone_mounts_the_launchers_token(tmp_path: Path) -> None:
+    (compiled,) = compile_pipelines(tmp_path)
+    _, platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    mounted = {name: executor["secretAsVolume"] for name, executor in executors.items() if "secretAsVolume" in executor}
+    ((volume,),) = mounted.values()
+    assert set(mounted) == {"exec-train"}
+    assert (volume["secretName"], volume["mountPath"], volume["optional"]) == (LAUNCHER_SECRET, LAUNCHER_FOLDER, True)
+
+
+def test_what_takes_the_place_of_kubeflows_rules_gives_no_right_to_make_jobs_or_to_read_the_launchers_token() -> None:
+    path = K8S / "components/kubeflow-pipelines/pipeline-runner-rules.yaml"
+    rules = yaml.safe_load(path.read_text(encoding="utf-8"))["rules"]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "x"}, "rules": rules}
+    assert errors(role) == []
+    for rule in rules:
+        assert not {"*", "kubeflow.org", "batch", "apps"} & set(rule["apiGroups"])
+        assert rule["verbs"] == ["get"] or rule["resources"] == ["workflowtaskresults"]
+        assert rule["resources"] != ["secrets"] or LAUNCHER_SECRET not in rule["resourceNames"]
 
 
 def test_the_operators_init_container_is_restricted() -> None:

@@ -1,7 +1,8 @@
-"""Recipes so small that a part is exported in a second, and weights for them."""
+"""Recipes so small that a part is exported in a second, weights for them, and an empty model registry."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cosyflow.config.recipe import Recipe
 from cosyflow.models.checkpoint import save_official
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
+from cosyflow.release.registry import connect
 from cosyflow.training.language_model import build_language_model
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -62,3 +64,18 @@ def weights(recipes: dict[str, Recipe], tmp_path_factory: pytest.TempPathFactory
         return str(path)
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a registry that has nothing, which MLflow takes seconds to make."""
+    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    assert not connect(f"sqlite:///{file}").search_registered_models()
+    return file
+
+
+@pytest.fixture
+def registry(empty_registry: Path, tmp_path: Path) -> str:
+    """The address of an empty model registry."""
+    shutil.copy(empty_registry, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"

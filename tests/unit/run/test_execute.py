@@ -12,7 +12,7 @@ from cosyflow import __version__
 from cosyflow.content import Digests
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run.definition import Job, Stage
-from cosyflow.run.execute import IMAGE_VARIABLE, LINK, RUN_VARIABLE, execute, find_work, is_skipped, skipped
+from cosyflow.run.execute import IMAGE_VARIABLE, NEWEST, RUN_VARIABLE, execute, find_work, is_skipped, skipped
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES, position
 from cosyflow.stage import Manifest, StageResult, find_finished
@@ -119,16 +119,17 @@ def test_interrupted_work_goes_on_in_the_same_folder(world: World) -> None:
     assert (Path(folders[0]) / "part-0").exists()
 
 
-def test_people_find_the_newest_output_beside_the_keys(world: World) -> None:
+def test_people_find_the_newest_output_beside_the_keys_and_by_recipe(world: World) -> None:
     work = Work()
     do(work, world.record())
     newest = do(work, world.record(instruct="Whisper."))
-    place = world.data / "prepare" / "dev"
-    assert Manifest.read(str(place / "latest.json")) == newest
-    assert str((place / LINK).readlink()) == newest.key
-    assert (place / LINK / "text").read_text() == "dev: hello"
-    assert {path.name for path in place.iterdir()} >= {"latest.json", LINK, newest.key}
-    assert not [path for path in place.iterdir() if path.name.endswith(".part")]
+    assert Manifest.read(f"{world.data}/prepare/dev/latest.json") == newest
+    link = world.data / NEWEST / "cosyvoice2.tiny" / "prepare" / "dev"
+    assert link.resolve() == Path(newest.uri)
+    assert (link / "text").read_text() == "dev: hello"
+    assert not list(link.parent.glob(".*"))
+    world.data.rename(world.folder / "moved")  # the link goes with its data
+    assert (world.folder / "moved" / NEWEST / "cosyvoice2.tiny" / "prepare" / "dev" / "text").exists()
 
 
 def test_a_manifest_tells_what_was_made_of_what_by_whom(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

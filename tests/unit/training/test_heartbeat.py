@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.checkpoints import find_newest
+from cosyflow.training.checkpoints import list_checkpoints
 from cosyflow.training.heartbeat import STALE_SECONDS, Silence, observe, watching
 from cosyflow.training.loop import StopRequest
 from tests.unit.training.toy import conf, run
@@ -107,4 +107,4 @@ def test_a_run_left_alone_saves_and_says_why(tmp_path: Path) -> None:
     stop.ask("nobody follows this run")
     _, ending = run(str(tmp_path), conf(), stop=stop)
     assert (ending.finished, ending.reason) == (False, "nobody follows this run")
-    assert find_newest(str(tmp_path)) is not None
+    assert list_checkpoints(str(tmp_path))[-1].has_state

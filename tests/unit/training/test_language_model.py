@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ from cosyflow.dataset.index import build_index
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.llm.batch import PackedBatch
 from cosyflow.text.tokenizer import build_tokenizer
-from cosyflow.training.arguments import Arguments, add_arguments
 from cosyflow.training.language_data import LanguageModelData
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import cross_validate
@@ -124,15 +122,6 @@ def test_operations_are_counted(indexes: tuple[UtteranceIndex, UtteranceIndex]) 
     assert batch is not None
     (report,) = Updater(objective, CONF, ALONE).update([batch], update=0, rate=1e-3, stop=False)
     assert report.flops == objective.flops(batch) > 0
-
-
-def test_arguments_survive_the_way_through_a_command_line() -> None:
-    given = Arguments(
-        config="a b.yaml", train_data="t", cv_data="c", model_dir="m", pin_memory=True, seed=7, overrides=("x=1", "y=2")
-    )
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    assert Arguments.of(parser.parse_args(given.command_line())) == given
 
 
 def test_the_loop_imports_with_torch_transformers_and_numpy_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -14,7 +15,9 @@ from cosyflow.errors import CosyFlowError
 from cosyflow.training import checkpoints as ckpt
 from cosyflow.training.loop import StopRequest, cross_validate, train
 from cosyflow.training.ranks import Ranks
+from cosyflow.training.resumption import load
 from cosyflow.training.telemetry import Telemetry
+from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
 from tests.unit.training.toy import ALONE, CPU, VOCABULARY, CountingData, NextToken, conf, quiet, run
 
 
@@ -27,6 +30,28 @@ def test_training_lowers_the_losses() -> None:
     assert last["cv_loss"] < 0.7 * first["cv_loss"]
     assert last["cv_acc"] > first["cv_acc"]
     assert cross_validate(objective, CountingData(ALONE), ALONE)["loss"] == pytest.approx(last["cv_loss"])
+
+
+def metrics(directory: Path) -> list[dict[str, float]]:
+    """The entries of a metrics file without what depends on time."""
+    entries = [json.loads(line) for line in (directory / METRICS_FILE).read_text().splitlines()]
+    return [{k: v for k, v in entry.items() if k not in ("time", "train/tokens_per_second")} for entry in entries]
+
+
+@pytest.mark.parametrize("stop_after", [5, 7, 10])
+def test_the_metrics_of_a_run_in_two_parts_are_those_of_the_run_in_one(tmp_path: Path, stop_after: int) -> None:
+    """Also where the run is interrupted between two entries."""
+    settings = conf(log_interval=3)
+
+    def logged(directory: Path, start: int, **options: int) -> None:
+        directory.mkdir(exist_ok=True)
+        sink = MetricsFile(str(directory / METRICS_FILE), start)
+        run(str(directory), settings, telemetry=Telemetry(settings, ALONE, lambda text: None, sink.write), **options)
+
+    logged(tmp_path / "whole", 0)
+    logged(tmp_path / "parts", 0, max_updates=stop_after)
+    logged(tmp_path / "parts", stop_after)
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("stop_after", [5, 7, 11], ids=["within an epoch", "at its end", "within the second"])
@@ -62,15 +87,12 @@ def test_a_stop_request_saves_and_leaves(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         _, ending = run(str(tmp_path), conf(), stop=stop)
     assert (ending.finished, ending.position.update) == (False, 1)
-    newest = ckpt.find_newest(str(tmp_path))
-    assert newest is not None
-    assert newest.tag == "epoch_0_step_1"
+    assert ckpt.list_checkpoints(str(tmp_path))[-1].tag == "epoch_0_step_1"
 
 
 def test_other_batches_are_refused_within_an_epoch(tmp_path: Path) -> None:
     run(str(tmp_path), conf(), max_updates=3)
-    newest = ckpt.find_newest(str(tmp_path))
-    resumption = ckpt.load(newest)
+    resumption = load(ckpt.list_checkpoints(str(tmp_path))[-1])
     with pytest.raises(CosyFlowError, match="epoch_0_step_3: cannot go on within an epoch"):
         train(NextToken(), CountingData(ALONE, seed=5), conf(), ALONE, quiet(conf(), ALONE), None, resumption)
 

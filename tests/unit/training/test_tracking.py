@@ -11,7 +11,7 @@ import pytest
 from cosyflow.training.tracking import Tracker
 from cosyflow.training.tracking import mlflow as ours
 from cosyflow.training.tracking.metrics_file import MetricsFile
-from cosyflow.training.tracking.mlflow import RUN_FILE, SPOOL_FILE, Mlflow, MlflowRun
+from cosyflow.training.tracking.mlflow import RUN_FILE, SPOOL_FILE, Mlflow, MlflowRun, noted_run
 from cosyflow.training.tracking.tensorboard import TensorBoard
 
 
@@ -121,6 +121,9 @@ def test_a_run_of_somebody_else_is_joined_and_not_ended(
     sink.close(finished=True)
     run = client.get_run(theirs)
     assert (run.info.status, run.data.metrics, run.data.params) == ("RUNNING", {"train/loss": 2.0}, {"optim": "adam"})
+    assert run.data.tags["kfp.pipeline_run_id"] == "7"
+    assert noted_run(str(tmp_path), store) == theirs
+    assert noted_run(str(tmp_path), "") is None
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.member import member_of_a_job
 from cosyflow.training.objective import Batch, Objective, Outcome
 from cosyflow.training.ranks import Ranks, process_group
+from cosyflow.training.resumption import fit_to_ranks, share_newest
 from cosyflow.training.telemetry import Telemetry
 
 VOCABULARY = 17
@@ -91,8 +92,8 @@ class CountingData:
     def sequence(self, number: int) -> Sequences:
         return Sequences([f"utt{number}"], self.sequences[number])
 
-    def fingerprint(self, epoch: int) -> str:
-        return hashlib.sha256(repr((self.order(epoch), self.ranks.world_size)).encode()).hexdigest()
+    def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
+        return hashlib.sha256(repr((self.order(epoch), world_size or self.ranks.world_size)).encode()).hexdigest()
 
 
 def conf(**changes: object) -> TrainConf:
@@ -111,16 +112,21 @@ def run(
     max_updates: int | None = None,
     telemetry: Telemetry | None = None,
     stop: StopRequest | None = None,
+    lines: list[str] | None = None,
 ) -> tuple[NextToken, Ending]:
-    """Trains the toy, going on from the newest checkpoint in `directory` if there is one."""
+    """Trains the toy, going on from the newest checkpoint in `directory`; `lines` gets what is said of that."""
     objective = NextToken()
-    newest = ckpt.find_newest(directory) if directory else None
-    resumption = ckpt.load(newest) if newest else None
+    tell = lines.append if lines is not None else lambda text: None
+    resumption = share_newest(directory, ranks, tell) if directory else None
+    if directory:
+        resumption = fit_to_ranks(resumption, CountingData(ranks), directory, ranks, tell)
     if resumption is not None:
         objective.model.load_state_dict(resumption.weights)
     writer = None
     if directory and ranks.is_first:
-        writer = ckpt.CheckpointWriter(directory, {"model": "toy"}, settings.keep_last, settings.keep_best)
+        done = resumption.position.update if resumption else 0
+        told = {"model": "toy", "world_size": ranks.world_size}
+        writer = ckpt.CheckpointWriter(directory, told, settings.keep_last, settings.keep_best, done)
     ending = train(
         objective,
         CountingData(ranks),

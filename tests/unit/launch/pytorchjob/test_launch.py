@@ -253,9 +253,9 @@ def test_a_refused_call_names_the_call(launch: Launch, cluster: FakeCluster, tmp
 
 
 def test_what_pods_cannot_see_is_refused(launch: Launch) -> None:
-    launch.fail(r"--train_data .*: the job's pods cannot see it; put it under s3://", volume_mounts=[])
+    launch.fail(r"train_data: .*: the job's pods cannot see it; put it under s3://", volume_mounts=[])
     launch.fail(r"no image for the job's pods", image="")
-    launch.fail(r"cannot reach http://127.0.0.1:9000: give the store's address", s3_endpoint="http://127.0.0.1:9000")
+    launch.fail(r"cannot reach http://127.0.0.1:9000; give the store's address", s3_endpoint="http://127.0.0.1:9000")
 
 
 def _run_label(launch: Launch) -> str:

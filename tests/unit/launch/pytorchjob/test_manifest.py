@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cosyflow.launch.pytorchjob.manifest import JobSpec, build, to_yaml
 from cosyflow.launch.pytorchjob.names import attempt_name, base_name, label_value
-from cosyflow.launch.pytorchjob.settings import JobSettings, with_task_config
+from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, with_task_config
 
 GOLDEN = Path(__file__).parent / "golden"
 DNS_1035 = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
@@ -123,6 +123,26 @@ def test_what_a_task_was_given_reaches_the_pods_and_settings_win() -> None:
     values = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert (values["A"], values["B"]) == ("settings", "task")
     assert container["resources"]["limits"] == {"cpu": "2", "amd.com/gpu": "4"}
+
+
+@pytest.mark.parametrize("name", [LAUNCHER_SECRET, "another-name"])
+def test_the_launchers_token_does_not_reach_the_pods_while_other_volumes_do(name: str) -> None:
+    secret = {"secretName": LAUNCHER_SECRET, "optional": True}
+    task = {
+        "volumes": [{"name": name, "secret": secret}, {"name": "corpus", "persistentVolumeClaim": {"claimName": "c"}}],
+        "volume_mounts": [
+            {"name": name, "mountPath": LAUNCHER_FOLDER},
+            {"name": name, "mountPath": "/elsewhere"},
+            {"name": "corpus", "mountPath": "/corpus"},
+        ],
+    }
+    job = build(JobSpec(**{**vars(spec(2, 4)), "settings": with_task_config(JobSettings(image="x:1"), task)}))
+    assert LAUNCHER_SECRET not in str(job)
+    for replica in replicas(job).values():
+        pod = replica["template"]["spec"]
+        (container,) = pod["containers"]
+        assert [volume["name"] for volume in pod["volumes"]] == ["shared-memory", "temporary-files", "corpus"]
+        assert [mount["name"] for mount in container["volumeMounts"]] == [volume["name"] for volume in pod["volumes"]]
 
 
 @given(st.text(max_size=120), st.text(max_size=200), st.integers(0, 99))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cosyflow import storage
+from cosyflow.config.options import LaunchOptions
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.pytorchjob.follower import find_cause
 from cosyflow.launch.pytorchjob.heart import beating
@@ -114,5 +115,5 @@ def test_an_evicted_pod_is_a_failed_one() -> None:
 
 def test_an_unknown_launcher_is_refused(tmp_path: Path) -> None:
     nothing = Arguments(config="", train_data="", cv_data="", model_dir=str(tmp_path))
-    with pytest.raises(CosyFlowError, match="--launcher slurm: not one of auto, local, pytorchjob"):
-        launch(nothing, "slurm")
+    with pytest.raises(CosyFlowError, match="launcher: slurm is not one of auto, local, pytorchjob"):
+        launch(nothing, LaunchOptions(launcher="slurm"))

@@ -1,0 +1,136 @@
+"""The MLflow model registry: how it is reached, and what it says of the versions of a name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cosyflow.errors import CosyFlowError, Problem, RefusalError
+
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+SQLITE = "sqlite:///"
+PAGE = 200
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered name. `registered` is the time in UTC, `aliases` are those that point to it."""
+
+    name: str
+    version: int
+    aliases: list[str]
+    tags: dict[str, str]
+    source: str
+    registered: str
+
+
+def registry_address(mlflow_uri: str) -> str:
+    """The registry's address: `mlflow_uri`, or where it is empty MLFLOW_TRACKING_URI. Raises when there is neither."""
+    address = mlflow_uri or os.environ.get(TRACKING_VARIABLE, "")
+    if not address:
+        remedy = f"give its address as --mlflow_uri or in {TRACKING_VARIABLE}"
+        raise RefusalError([Problem("mlflow_uri", f"no model registry; {remedy}")])
+    return address
+
+
+def connect(address: str) -> Any:
+    """A client of the registry at an address, and of the runs that are tracked there."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=address, registry_uri=address)
+
+
+@contextmanager
+def registry_errors(address: str) -> Iterator[None]:
+    """Tells MLflow's errors in the body as CosyFlowError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise CosyFlowError(f"{address}: the model registry does not answer as it should: {error.message}") from error
+
+
+def is_absent(error: Any) -> bool:
+    """Whether an MlflowException says that what was asked for is not there."""
+    return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+
+
+def aliases_of(client: Any, name: str) -> dict[str, int]:
+    """The version that each alias of a registered name points to."""
+    return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
+
+
+def version_numbers(client: Any, name: str) -> list[int]:
+    """The versions of a name, newest first."""
+    return [int(version.version) for version in _search(client, name)]
+
+
+def read_versions(mlflow_uri: str, name: str) -> list[Version]:
+    """The versions of a name, newest first. Raises CosyFlowError when the registry does not know the name."""
+    from mlflow.exceptions import MlflowException
+
+    address = registry_address(mlflow_uri)
+    file = Path(address.removeprefix(SQLITE))
+    if address.startswith(SQLITE) and not file.exists():  # MLflow would make it
+        raise CosyFlowError(f"{address}: no such model registry; {file} does not exist")
+    with registry_errors(address):
+        client = connect(address)
+        try:
+            aliases = aliases_of(client, name)
+        except MlflowException as error:
+            if not is_absent(error):
+                raise
+            raise CosyFlowError(f"{name}: no such model in the registry {address}{_known(client)}") from error
+        return [_version(found, aliases) for found in _search(client, name)]
+
+
+def read_version(mlflow_uri: str, name: str, number: int | None) -> Version:
+    """A version of a name; None means the newest. Raises CosyFlowError when there is no such name or version."""
+    versions = read_versions(mlflow_uri, name)
+    if not versions:
+        raise CosyFlowError(f"{name}: the registry knows the name, but no version of it")
+    if number is None:
+        return versions[0]
+    for version in versions:
+        if version.version == number:
+            return version
+    there = ", ".join(str(version.version) for version in versions)
+    raise CosyFlowError(f"{name}: no version {number} in the registry; there are {there}")
+
+
+def _version(found: Any, aliases: dict[str, int]) -> Version:
+    number = int(found.version)
+    time = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+    return Version(
+        name=found.name,
+        version=number,
+        aliases=sorted(alias for alias, version in aliases.items() if version == number),
+        tags=dict(found.tags),
+        source=found.source,
+        registered=time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+def _search(client: Any, name: str) -> list[Any]:
+    """Every version of a name, newest first, over as many pages as there are."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name='{name}'", max_results=PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+
+def _known(client: Any) -> str:
+    names = sorted(model.name for model in client.search_registered_models(max_results=PAGE))
+    return f"; there are {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}" if names else ", which has none"
