@@ -68,8 +68,9 @@ def find_work(stage: Stage, record: Record, name: str, inputs: Sequence[Manifest
     found = stage.find(folder, record)
     problem = ""
     if found is not None:
+        reason = stage.accepts(found, record)  # refuses also what has lost files: doing it again would not mend it
         lost = lost_files(found)
-        problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else stage.accepts(found, record)
+        problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else reason
     return Work(stage, name, key, folder, settings, tuple(inputs), None if problem else found, problem)
 
 
