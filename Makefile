@@ -6,6 +6,7 @@
 # make images              container images, their sizes, and build/images/images.lock.yaml (docs/kubernetes.md)
 #                          [IMAGE="base extract"] [BASE_IMAGE=...] [BUILDER=docker|buildah] [REGISTRY=... PUSH=1]
 # make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
+# make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
 # make setup               the environment alone, from the lock file; the others do it when it is needed
 
 UV_VERSION := 0.13.9
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test lint types imports test-312 compile images k8s setup
+.PHONY: demo test lint types imports test-312 compile images k8s kfp setup
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -54,6 +55,17 @@ images: $(INSTALLED)
 k8s: $(INSTALLED)
 	@command -v kubectl >/dev/null || { echo "make: kubectl is needed, which renders the overlays" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/unit/k8s
+
+# Without a server, or a cluster that may be broken on purpose, every test would be skipped, which looks like success.
+KFP_HOST ?= http://127.0.0.1:30088
+kfp: $(INSTALLED)
+	@$(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/apis/v2beta1/healthz", timeout=10)' \
+		"$(KFP_HOST)" 2>/dev/null || { echo "make: no Kubeflow Pipelines API answers at $(KFP_HOST); start one as" \
+		"docs/kubernetes.md tells, or name another: make kfp KFP_HOST=http://..." >&2; exit 1; }
+	@[ "$$(kubectl get namespace kubeflow --output 'jsonpath={.metadata.labels.cosyflow\.dev/test}' 2>/dev/null)" = true ] || \
+		{ echo "make: KUBECONFIG must lead to that server's cluster, whose namespace kubeflow has the label" \
+		"cosyflow.dev/test=true" >&2; exit 1; }
+	KFP_HOST="$(KFP_HOST)" $(BIN)/python -m pytest --numprocesses 0 tests/cluster/kfp --durations=15
 
 setup: $(INSTALLED)
 

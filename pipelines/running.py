@@ -58,6 +58,8 @@ def run(settings: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdou
     wanted = planned.record.run
     run_id = f"local-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     leave(planned, run_id)
+    for warning in planned.warnings:
+        terminal.write(f"warning: {warning}\n")
     run_dir.mkdir(parents=True, exist_ok=True)
     log_path = run_dir / LOG
     terminal.write(f"Full output: {log_path}\n")

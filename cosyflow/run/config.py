@@ -314,7 +314,7 @@ def _typed(name: str, value: Any) -> Any:
     if kind is bool and isinstance(value, bool):
         return value
     if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        if kind is int and value != int(value):
+        if kind is int and isinstance(value, float) and not value.is_integer():
             raise ValueError(f"{value} is not a whole number")
         return kind(value)
     words = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}

@@ -43,6 +43,8 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         for line in refusal.lines:
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - the same lines as those of the commands
         sys.exit(2)
+    for warning in made.warnings:
+        say("plan", f"warning: {warning}")
     plan.leave(made, run_id)
     for link in made.unfinished:
         say("plan", f"to do: {link.label}")

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cosyflow import storage
+from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
+from pipelines.stage_task import STAGE_LABEL
 
 EXPERIMENT = "cosyflow-test"
 PIPELINE = "cosyvoice"
@@ -22,6 +24,9 @@ ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 POLL_SECONDS = 2
 RETRY_SECONDS = 60
 MAIN_CONTAINER = "main"
+REPORT = "report"
+DRIVER = "driver"
+"""What the names have in them of the server's own pods, which prepare a task."""
 EXECUTOR = "executor"
 """What the server calls the part of a task that runs its code; its attempts are `executor(0)` and so on."""
 
@@ -51,10 +56,16 @@ class Server:
     core: Any
     runs: list[str] = field(default_factory=list)
 
-    def submit(self, package: Path, name: str, parameters: Mapping[str, object]) -> str:
-        """Starts a run with `kfp run submit`. Returns its id."""
+    def submit(self, package: Path, name: str, run: str, **parameters: object) -> str:
+        """Starts a run with `kfp run submit`. Returns its id.
+
+        Args:
+            run: YAML of a run, or the address of a file of it.
+            parameters: flat ones.
+        """
         values = [
-            f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in parameters.items()
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in {"run": run, **parameters}.items()
         ]
         command = [str(Path(sys.executable).with_name("kfp")), "--endpoint", self.host, "--namespace", self.namespace]
         command += ["run", "submit", "-e", EXPERIMENT, "-r", name, "-f", str(package), *values]
@@ -108,8 +119,13 @@ class Server:
         return f"{self.root.partition('://')[0]}://{uri.partition('://')[2]}"
 
     def manifests(self, run: str) -> list[Manifest]:
-        """What the stages of a run handed on."""
-        return [Manifest.read(uri) for uri in self.artifacts(run, "manifest")]
+        """What the tasks of a run's stages handed on; of those that the server's cache answered there is nothing."""
+        return [Manifest.read(uri) for stage in STAGES.values() for uri in self.artifacts(run, stage.makes)]
+
+    def report(self, run: str) -> str:
+        """The page that a run ends with."""
+        (page,) = self.artifacts(run, REPORT)
+        return storage.read_text(page)
 
     def logs(self, run: str) -> dict[str, str]:
         """What each pod of a run has printed, by the pod's name; drivers and launchers of tasks alike."""
@@ -117,9 +133,14 @@ class Server:
             pod.metadata.name: self.core.read_namespaced_pod_log(
                 pod.metadata.name, self.namespace, container=MAIN_CONTAINER
             )
-            for pod in self._pods(run)
+            for pod in self.pods(run)
             if pod.status.phase in ("Running", "Succeeded", "Failed")
         }
+
+    def log_of(self, run: str, stage: str) -> str:
+        """What the pods of a run's stage have printed."""
+        logs = self.logs(run)
+        return "\n".join(logs[pod.metadata.name] for pod in self.pods(run, stage) if pod.metadata.name in logs)
 
     def retry(self, run: str) -> None:
         """Starts the failed tasks of a run again, as the button Retry does."""
@@ -135,14 +156,15 @@ class Server:
         self.runs.remove(run)
 
     def running_pods(self, run: str) -> list[str]:
-        return [pod.metadata.name for pod in self._pods(run) if pod.status.phase == "Running"]
+        return [pod.metadata.name for pod in self.pods(run) if pod.status.phase == "Running"]
 
     def execute(self, pod: str, *command: str) -> None:
         """Runs a command in a task's pod."""
         where = ["--namespace", self.namespace, pod, "--container", MAIN_CONTAINER]
         subprocess.run(["kubectl", "exec", *where, "--", *command], check=True)
 
-    def _pods(self, run: str) -> list[Any]:
-        selector = f"pipeline/runid={run}"
+    def pods(self, run: str, stage: str = "") -> list[Any]:
+        """The pods of a run, or those that did a stage's work in it."""
+        selector = f"pipeline/runid={run}" + (f",{STAGE_LABEL}={stage}" if stage else "")
         pods: list[Any] = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
         return pods

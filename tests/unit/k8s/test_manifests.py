@@ -16,8 +16,8 @@ import yaml
 from jsonschema import Draft4Validator
 
 from cosyflow.launch.pytorchjob.manifest import JobSpec, build
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_SECRET, JobSettings, read_settings
-from pipelines.compiling import read_image_lock
+from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, read_settings
+from pipelines.compiling import compile_pipelines, read_image_lock
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 RENDERED = [*sorted(K8S.glob("overlays/*/kustomization.yaml")), K8S / "gitops/retraining/kustomization.yaml"]
@@ -196,6 +196,16 @@ def test_the_launchers_account_alone_may_make_jobs_and_its_token_is_the_secret_t
     assert named(objects, "ServiceAccount", account)["automountServiceAccountToken"] is False
     (binding,) = [item for item in objects if item["kind"] == "RoleBinding"]
     assert [subject["name"] for subject in binding["subjects"]] == [account]
+
+
+def test_the_task_that_trains_alone_mounts_the_launchers_token(tmp_path: Path) -> None:
+    (compiled,) = compile_pipelines(tmp_path)
+    _, platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    mounted = {name: executor["secretAsVolume"] for name, executor in executors.items() if "secretAsVolume" in executor}
+    ((volume,),) = mounted.values()
+    assert set(mounted) == {"exec-train"}
+    assert (volume["secretName"], volume["mountPath"], volume["optional"]) == (LAUNCHER_SECRET, LAUNCHER_FOLDER, True)
 
 
 def test_what_takes_the_place_of_kubeflows_rules_gives_no_right_to_make_jobs_or_to_read_the_launchers_token() -> None:

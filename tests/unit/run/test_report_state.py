@@ -59,6 +59,11 @@ def test_a_run_without_a_plan_failed(tmp_path: Path) -> None:
     assert "Ended as **FAILED**" in page(str(tmp_path), RUN, UNKNOWN)
 
 
+def test_a_refusal_is_told_under_the_name_of_the_plan(tmp_path: Path) -> None:
+    ends.leave(str(tmp_path), End("plan", "", "failed", 0.0, "model: voice is none; give llm"), RUN)
+    assert "- **plan** failed: model: voice is none; give llm" in page(str(tmp_path), RUN, "FAILED")
+
+
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED"])
 def test_what_the_server_knows_counts(record: Record, state: str) -> None:
     leave(record, *(["export"] if state == "SUCCEEDED" else []))

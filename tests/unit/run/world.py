@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import components
 from cosyflow.content import Digests
 from cosyflow.pretrained import QWEN2_FOLDER, SPEAKER_MODEL, SPEECH_TOKENIZERS, WHISPER_RANKS
 from cosyflow.run import config
 from cosyflow.run.chain import inputs_of
+from cosyflow.run.config import PARAMETERS, default_of
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.execute import execute, find_work
 from cosyflow.run.record import Record
@@ -52,6 +54,29 @@ class World:
     def everything(self) -> dict[str, bytes]:
         """All files of the world, by path."""
         return {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+
+
+class Refused:
+    """What the component `plan` says of a run that it refuses: its exit status, and what it says of each setting."""
+
+    def __init__(self, status: Any, lines: list[str]) -> None:
+        self.status, self.lines = status, lines
+        self.problems: dict[str, list[str]] = {}
+        for line in lines:
+            assert line.startswith("error: "), line
+            setting, _, text = line.removeprefix("error: ").partition(": ")
+            self.problems.setdefault(setting, []).append(text)
+
+    @property
+    def settings(self) -> list[str]:
+        return list(self.problems)
+
+
+def plan_component(run: str = "", **changed: Any) -> Any:
+    """Calls the component `plan` as Kubeflow does, with a value for every parameter."""
+    values = {name: default_of(name) for name in PARAMETERS} | changed
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return components.plan.python_func(run=run, **values)
 
 
 def make_subset(folder: Path, texts: tuple[str, ...] = ("Hello there.", "Good bye.")) -> Path:
