@@ -182,8 +182,9 @@ def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
     values: dict[str, Any] = {"data_root": ""}
     for name, value in parameters.items():
         if name not in FIELDS:
-            near = ", ".join(difflib.get_close_matches(name, FIELDS, n=2)) or "docs/parameters.md has them all"
-            problems.append(Problem(name, f"no such setting; did you mean {near}?"))
+            near = difflib.get_close_matches(name, FIELDS, n=2)
+            hint = f"did you mean {', '.join(near)}?" if near else "docs/parameters.md has them all"
+            problems.append(Problem(name, f"no such setting; {hint}"))
             continue
         try:
             values[name] = _typed(name, value)

@@ -51,8 +51,12 @@ def run_stage(
 
     A failure is left for the run's report and told in one line; the process then ends with status 1.
     """
-    found = Record.read(record)
-    manifests = [Manifest.read(artifact.path) for artifact in inputs]
+    try:
+        found = Record.read(record)
+        manifests = [Manifest.read(artifact.path) for artifact in inputs]
+    except CosyFlowError as error:  # without them nobody knows where an end is looked for
+        say(f"{stage} {subset}".strip(), f"failed: {error}")
+        sys.exit(1)
     name = subset or _name(stage, found, manifests)
     start = time.monotonic()
     try:

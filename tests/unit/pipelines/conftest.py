@@ -22,31 +22,39 @@ def outside_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+def make_corpus(folder: Path) -> Path:
     """A LibriTTS tree."""
     tone = np.sin(np.arange(SAMPLE_RATE) / 20).astype(np.float32)
     for subset in SUBSETS:
-        chapter = tmp_path / "corpus" / subset / "84" / "121"
+        chapter = folder / subset / "84" / "121"
         chapter.mkdir(parents=True)
         for number in range(UTTERANCES):
             soundfile.write(chapter / f"84_121_{subset}_{number}.wav", tone / (number + 1), SAMPLE_RATE)
             (chapter / f"84_121_{subset}_{number}.normalized.txt").write_text("a tone\n")
-    return tmp_path / "corpus"
+    return folder
 
 
-@pytest.fixture
-def settings(corpus: Path, tmp_path: Path) -> dict[str, Any]:
-    """Of a run that ends after the Kaldi files."""
+def data_only(corpus: Path, data_root: Path) -> dict[str, Any]:
+    """The settings of a run that ends after the Kaldi files."""
     return {
         "recipe": "cosyvoice2.tiny",
-        "data_root": str(tmp_path / "data"),
+        "data_root": str(data_root),
         "data_url": str(corpus),
         "train_subsets": [SUBSETS[0]],
         "dev_subsets": [SUBSETS[1]],
         "test_subsets": ["none"],
         "stop_stage": 0,
     }
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return make_corpus(tmp_path / "corpus")
+
+
+@pytest.fixture
+def settings(corpus: Path, tmp_path: Path) -> dict[str, Any]:
+    return data_only(corpus, tmp_path / "data")
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_a_setting_is_the_same_everywhere(name: str, root: dict[str, Any]) -> No
     }
     annotation = inspect.signature(components.plan.python_func).parameters[name].annotation
     assert annotation == (list[str] if kind is list else kind)
-    assert row_of(name) in PAGE
+    assert row_of(name) in PAGE, f"docs/parameters.md should have this row: {row_of(name)}"
     for command in COMMANDS:
         option = options_of(command)[name]
         assert {f"--{name.replace('_', '-')}", f"--{name}"} <= set(option.option_strings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cosyflow.errors import RefusalError
+from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run import ends
 from cosyflow.run.execute import RUN_VARIABLE
 from cosyflow.run.plan import check, leave, plan, run_name
@@ -143,6 +143,22 @@ def test_a_refusal_within_a_graph_is_left_for_the_report(world: World, monkeypat
     (end,), _ = ends.read_ends(str(world.data), "run-1")
     assert (end.stage, end.state) == ("plan", "failed")
     assert end.error.startswith("model: 'hifigam' is not one of")
+
+
+def test_a_failure_that_is_no_refusal_is_told_in_a_line(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(self: Record) -> str:
+        raise CosyFlowError("the store is gone; start the run again")
+
+    monkeypatch.setenv(RUN_VARIABLE, "run-1")
+    monkeypatch.setattr(Record, "write", lost)
+    with pytest.raises(SystemExit) as ended:
+        plan_component("", **world.settings)
+    assert ended.value.code == 1
+    assert "[plan] failed: the store is gone; start the run again" in capsys.readouterr().out
+    (end,), _ = ends.read_ends(str(world.data), "run-1")
+    assert end.error == "the store is gone; start the run again"
 
 
 def test_a_run_is_called_by_what_it_makes(world: World) -> None:

@@ -43,7 +43,8 @@ OF_A_RUN: dict[str, str] = {
     "train_subsets dev_subsets": "merge",
     "test_subsets": "",
     # the training
-    "train_engine use_amp dpo ref_model checkpoint qwen_pretrain_path resume_from": "train",
+    "train_engine use_amp dpo checkpoint qwen_pretrain_path resume_from": "train",
+    "ref_model": "",  # without dpo
     # the release
     "average_num val_best": "average",
     "registered_model mlflow_uri": "register",
