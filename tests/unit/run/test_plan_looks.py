@@ -81,11 +81,12 @@ def test_a_registry_that_is_out_of_order_is_refused(refused: Refuse, server: str
     assert "answers with status 500" in refused(mlflow_uri=server).problems["mlflow_uri"][0]
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_reached_is_refused_soon(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     """And data in a store need a registry, which on this machine is a file beside the data root."""
     monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", UNREACHABLE)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "access-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-key")
     start = time.monotonic()
     found = refused(data_root="s3://bucket/data", pretrained_dir="s3://bucket/models")
     assert time.monotonic() - start < 30  # on a machine that others use; 7 seconds alone
