@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from cosyflow import storage
-from cosyflow.content import Digests
+from cosyflow.content import Digests, combine
 from cosyflow.errors import Problem
+from cosyflow.run import keys
 from cosyflow.run.config import AUTO
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.processes import num_processes
@@ -52,7 +53,7 @@ def work(job: Job) -> StageResult:
     prepared, embeddings, tokens = job.inputs
     run = job.record.run
     rejected = rejected_tokens(run.reject_dir, job.name)
-    return make_parquet(
+    made = make_parquet(
         prepared.uri,
         embeddings.uri,
         tokens.uri,
@@ -64,6 +65,10 @@ def work(job: Job) -> StageResult:
         alignment=Alignment.of(job.record.recipe),
         f0=f0_method(job.record),
     )
+    # the shards' own digest knows the audio by its size and its place: of what they are made says more
+    told = keys.plain(settings(job.record, job.name, Digests(job.record.digests)))
+    inputs = [manifest.digest for manifest in job.inputs]
+    return replace(made, digest=combine({"shards": keys.key_of(STAGE.name, "", STAGE.version, told, inputs)}))
 
 
 def check(record: Record) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 from cosyflow import storage
@@ -28,16 +29,20 @@ def settings(record: Record, name: str, digests: Digests) -> Settings:
 
 
 def work(job: Job) -> StageResult:
+    from cosyflow.corpus.kaldi import WAV_SCP
     from cosyflow.corpus.prepare import prepare
+    from cosyflow.corpus.rejects import REJECTS
 
     (downloaded,) = job.inputs
-    run = job.record.run
-    made = prepare(
-        source_folder(downloaded), job.output, instruct=run.instruct or None, max_reject_share=run.max_reject_share
-    )
-    # the files name the audio without its samples: what is made of it must know when those change
-    files = {file: storage.digest(storage.join(job.output, file)) for file in made.files}
-    return replace(made, digest=combine({**files, "speech": downloaded.digest}))
+    run, source = job.record.run, source_folder(downloaded)
+    made = prepare(source, job.output, instruct=run.instruct or None, max_reject_share=run.max_reject_share)
+    digests = {file: storage.digest(storage.join(job.output, file)) for file in made.files}
+    # the files name the audio without its samples: what is made of it must know when those change, not where they lie
+    for file in (WAV_SCP, REJECTS):
+        told = storage.read_text(storage.join(job.output, file)).replace(f"{source}/", "")
+        digests[file] = hashlib.sha256(told.encode()).hexdigest()
+    digests["speech"] = downloaded.digest
+    return replace(made, digest=combine(digests))
 
 
 STAGE = Stage(

@@ -112,6 +112,19 @@ def test_a_wav_behind_a_symlink(world: World) -> None:
     assert made_anew(before, prepare(world.record())) == {"dev"}
 
 
+def test_speech_in_another_place_is_the_same_speech(world: World) -> None:
+    """The Kaldi files name it by its place, so they are written anew; what is made of them is not."""
+    (world.speech / "dev" / f"{UTTERANCE}.wav").write_bytes(b"no audio")  # the table of rejects names places too
+    before = prepare(world.record(max_reject_share=0.5))
+    world.speech.rename(world.folder / "moved")
+    after = prepare(world.record(max_reject_share=0.5, data_url=str(world.folder / "moved")))
+    assert made_anew(before, after) == {"train-a", "train-b", "dev"}
+    assert str(world.folder / "moved") in (Path(after["dev"].uri) / "wav.scp").read_text()
+    assert {subset: made.digest for subset, made in after.items()} == {
+        subset: made.digest for subset, made in before.items()
+    }
+
+
 def test_speech_that_is_put_back_is_known_again(world: World) -> None:
     before = prepare(world.record())
     text = world.speech / "dev" / f"{UTTERANCE}.normalized.txt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,24 @@ def test_the_extraction_is_told_what_the_run_says(
     if stage == "parquet":
         assert (settings["num_utts_per_parquet"], settings["f0"], settings["reject_token_dir"]) == (7, "fast", None)
         assert settings["alignment"].identity == parquet.settings(record, "dev", Digests()).alignment
+
+
+def test_shards_are_named_by_all_that_went_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another sample may leave tokens, embeddings and sizes as they were, and is other speech to a vocoder."""
+    from cosyflow.dataset import parquet as making
+
+    monkeypatch.setattr(making, "make_parquet", lambda *given, **settings: StageResult({}, [], digest="of sizes"))
+
+    def digest(prepared: str, **changed: Any) -> str | None:
+        record = world.record(**changed)
+        made = finish(record, "speech-token")
+        inputs = [made[f"{before}/dev"] for before in STAGES["parquet"].inputs]
+        inputs[0] = replace(inputs[0], digest=prepared)
+        return STAGES["parquet"].work(Job(record, "dev", tuple(inputs), "/output")).digest
+
+    assert digest("one") == digest("one", data_root=str(world.folder / "elsewhere"))
+    assert digest("one") != digest("other")
+    assert digest("one") != digest("one", f0="fast")
 
 
 def test_lists_are_named_by_the_data_and_not_by_their_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,15 +74,10 @@ OF_A_RECIPE: list[tuple[str, str, str]] = [
     # the flow, and how many frames it makes of a speech token, by which all data are cut
     ("flow.matching.inference_cfg_rate", ALL, ""),
     ("flow.matching.n_timesteps", ALL, ""),
-    ("flow.encoder.upsample_factor", "llm", "parquet"),
-    ("flow.encoder.upsample_factor", "flow", "parquet train export"),
-    ("flow.encoder.upsample_factor", "hifigan", "parquet train"),
-    ("flow.token_mel_ratio", "llm", "parquet"),
-    ("flow.token_mel_ratio", "flow", "parquet train export"),
-    ("flow.token_mel_ratio", "hifigan", "parquet train"),
     *[
         (setting, part, stages)
-        for setting in ("flow.input_frame_rate", "flow.sample_rate", "flow.hop_size")  # of CosyVoice 1
+        for setting in ("flow.encoder.upsample_factor", "flow.token_mel_ratio",
+                        "flow.input_frame_rate", "flow.sample_rate", "flow.hop_size")
         for part, stages in (("llm", "parquet"), ("flow", "parquet train export"), ("hifigan", "parquet train"))
     ],
     ("flow.*", "flow", "train export"),
