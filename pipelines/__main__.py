@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
-from cosyflow.errors import CosyFlowError, Problem, RefusalError
+from cosyflow.errors import Problem, RefusalError
 from cosyflow.run import config
 
 EXPERIMENTS = Path("exp")
@@ -67,20 +68,9 @@ def build_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns the exit status: 1 after a failed stage or an error, 2 when the run is refused."""
+    """Runs a command. Returns its exit status, as those of `cosyflow`: 1 after a failed stage, 2 for a refused run."""
     args = build_parser().parse_args(arguments)
-    try:
-        return COMMANDS[args.command](args)
-    except RefusalError as refusal:
-        for line in refusal.lines:
-            print(line, file=sys.stderr)
-        return 2
-    except CosyFlowError as error:
-        print(f"pipelines {args.command}: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"pipelines {args.command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    return ending(f"pipelines {args.command}", lambda: COMMANDS[args.command](args))
 
 
 def _compile(args: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cosyflow.cli.ending import Terminated
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
 from cosyflow.run.config import Run
@@ -155,7 +156,7 @@ def _stopped_by_signals(tasks: LocalTasks) -> Iterator[None]:
         tasks.stop(signal.SIGTERM)
         for again in handlers:
             signal.signal(again, kill)
-        raise KeyboardInterrupt
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def kill(number: int, frame: FrameType | None) -> None:
         tasks.stop(signal.SIGKILL)

@@ -12,7 +12,7 @@ from cosyflow.run.record import Record
 
 
 def too_little_space(record: Record, needed: int) -> Iterator[Problem]:
-    """A problem when the data root is on this machine and its disk has less than `needed` bytes free; else a warning."""
+    """A problem when the disk of a data root on this machine has less than `needed` bytes free; elsewhere a warning."""
     root = record.run.data_root
     if storage.is_remote(root):
         if needed:

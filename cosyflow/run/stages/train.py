@@ -201,6 +201,8 @@ def _start_digests(record: Record, digests: Digests) -> dict[str, str]:
     qwen = _qwen(record)
     places = {"checkpoint": _checkpoint(record), "qwen": qwen}
     places |= {entry.name: getattr(record.run, entry.name) for entry in _identity() if entry.metadata["place"]}
+    if not record.run.dpo:
+        places.pop("ref_model")
     if not qwen:
         places["tokenizer"] = in_pretrained(record, TEXT_TOKENIZERS[record.version])
     return {name: _digest(uri, digests) for name, uri in places.items() if uri}

@@ -88,7 +88,7 @@ def test_a_store_that_cannot_be_reached_is_refused_soon(refused: Refuse, monkeyp
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     start = time.monotonic()
     found = refused(data_root="s3://bucket/data", pretrained_dir="s3://bucket/models")
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 30  # on a machine that others use; 7 seconds alone
     assert "s3://bucket/data" in found.problems["data_root"][0]
     assert "s3://bucket/models" in found.problems["pretrained_dir"][0]
     assert "no model registry" in found.problems["mlflow_uri"][0]

@@ -43,7 +43,7 @@ OF_A_RUN: dict[str, str] = {
     "train_subsets dev_subsets": "merge",
     "test_subsets": "",
     # the training
-    "train_engine use_amp dpo checkpoint qwen_pretrain_path": "train",
+    "train_engine use_amp dpo checkpoint qwen_pretrain_path resume_from": "train",
     "ref_model": "",  # without dpo
     # the release
     "average_num val_best": "average",
@@ -218,6 +218,7 @@ def other_values(world: World) -> dict[str, Any]:
         "checkpoint": f"{world.folder}/other-pretrained/hift.pt",
         "qwen_pretrain_path": f"{world.folder}/other-pretrained/CosyVoice-BlankEN",
         "ref_model": f"{world.pretrained}/flow.pt",
+        "resume_from": f"{world.pretrained}/flow.pt",
         "train_subsets": ["train-a"],
         "dev_subsets": ["dev", "dev-b"],
         "test_subsets": ["test"],

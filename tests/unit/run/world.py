@@ -115,9 +115,8 @@ def make_pretrained(folder: Path) -> Path:
 
 
 def small_work(job: Job) -> StageResult:
-    """What stands in for every stage's own work: it writes a file that tells what went in."""
-    told = " ".join(manifest.digest for manifest in job.inputs)
-    (Path(job.output) / "made.txt").write_text(f"{job.name} {told}")
+    """What stands in for every stage's own work: it writes a file that tells the work's key."""
+    (Path(job.output) / "made.txt").write_text(f"{job.name} {Path(job.output).name}")
     return StageResult({"inputs": 3, "outputs": 3, "rejects": 0}, ["made.txt"])
 
 
@@ -131,7 +130,7 @@ def small_training(job: Job) -> StageResult:
         (Path(job.output) / f"{name}.yaml").write_text(f"epoch: {epoch}\nstep: {epoch}\nloss_dict: {{loss: 1.0}}\n")
         names += [f"{name}.pt", f"{name}.yaml"]
     details = {"max_epoch": epochs, "train_loss_first": 4.0, "train_loss_last": 1.0}
-    return StageResult({"epochs": epochs}, names, details, digest=f"trained for {epochs}")
+    return StageResult({"epochs": epochs}, names, details, digest=f"{Path(job.output).name} at {epochs}")
 
 
 def with_work(stage: Stage, work: Callable[[Job], StageResult] | None = None) -> Stage:
