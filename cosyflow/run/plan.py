@@ -70,7 +70,8 @@ def check(settings: Mapping[str, Any]) -> Record:
     record, more = _record(run)
     problems += more
     if record is not None:
-        problems += _problems(record)
+        told = {problem.setting for problem in problems}  # which have other values here than were asked for
+        problems += [problem for problem in _problems(record) if problem.setting not in told]
     if problems or record is None:
         raise RefusalError(dict.fromkeys(problems))
     return record
