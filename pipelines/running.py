@@ -101,7 +101,7 @@ def _run_graph(wanted: Run, run_dir: Path, run_id: str, terminal: TextIO) -> Map
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(run_dir / "kfp"), raise_on_error=True)
         try:
             with _chatter_to(log), _tasks_run_by(tasks), _stopped_by_signals(tasks):
-                _tried_once(build_pipeline(wanted.subsets_at_once, {}))(run=wanted.to_yaml())
+                _tried_once(build_pipeline(wanted.subsets_at_once))(run=wanted.to_yaml())
         except RuntimeError as error:  # KFP's way to say that a task failed
             if not tasks.failed:
                 raise CosyFlowError(f"KFP could not run the pipeline: {error}; see {run_dir / LOG}") from error

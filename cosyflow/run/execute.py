@@ -62,6 +62,9 @@ def find_work(stage: Stage, record: Record, name: str, inputs: Sequence[Manifest
             f"{stage.name} {name}: got the outputs of {', '.join(given) or 'nothing'},"
             f" it works on those of {', '.join(expected) or 'nothing'}"
         )
+    if stage.per == "subset" and {manifest.name for manifest in inputs} - {name}:
+        names = ", ".join(sorted({manifest.name for manifest in inputs}))
+        raise CosyFlowError(f"{stage.name} {name}: got the outputs of {names}, it works on those of one subset")
     settings = keys.plain(stage.settings(record, name, digests))
     key = keys.key_of(stage.name, name, stage.version, settings, [manifest.digest for manifest in inputs])
     folder = storage.join(stage.place(record, name), key)

@@ -77,7 +77,7 @@ def pod_spec(image: str, command: Sequence[str], launches: bool = False, cpu: st
 
     Args:
         launches: give it the launcher's token, as the task `train` has it.
-        run: id of the run that it is a task of.
+        run: id of the run that it is a task of; it then has the token of its account, which may do nothing.
     """
     secret = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}} for name, key in SECRET_KEYS.items()
@@ -90,7 +90,7 @@ def pod_spec(image: str, command: Sequence[str], launches: bool = False, cpu: st
     return {
         "restartPolicy": "Never",
         "serviceAccountName": ACCOUNT,
-        "automountServiceAccountToken": False,
+        "automountServiceAccountToken": bool(run),
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [
             {

@@ -78,7 +78,7 @@ def run(
     data_root, name = storage.join(module_store, "data"), f"cosyvoice2-test-{uuid.uuid4().hex[:8]}"
     settings = {
         "recipe": "cosyvoice2.tiny",
-        "overrides": ["train_conf.max_epoch=3"],
+        "overrides": ["train_conf.max_epoch=3", "train_conf.log_interval=1"],
         "data_root": data_root,
         "data_url": archives,
         "pretrained_dir": pretrained,

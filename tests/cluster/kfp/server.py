@@ -90,8 +90,9 @@ class Server:
         for task in details.task_details or [] if details else []:
             ended = task.end_time if task.end_time and task.end_time > task.create_time else task.create_time
             seconds = (ended - (task.start_time or ended)).total_seconds()
-            if not task.display_name.endswith("driver") and not task.display_name.startswith(EXECUTOR):
-                found.append(Task(task.display_name, str(task.state), seconds))
+            name = task.display_name or ""  # of what the server learns of late
+            if name and not name.endswith(DRIVER) and not name.startswith(EXECUTOR):
+                found.append(Task(name, str(task.state), seconds))
         return found
 
     def states(self, run: str, names: Sequence[str]) -> dict[str, list[str]]:
