@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Work:
         return StageResult(counts, ["text"], details={"rate": 0.5})
 
 
-def do(work: Work | Stage, record: Record, stage: Stage = PREPARE, name: str = "dev") -> Manifest:
+def do(work: Callable[[Job], StageResult], record: Record, stage: Stage = PREPARE, name: str = "dev") -> Manifest:
     """The stage, after the download that it works on."""
     inputs = [finish(record, "download")[f"download/{name}"]] if stage.inputs else []
     return execute(find_work(replace(stage, work=work), record, name, inputs, Digests(record.digests)), record)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cosyflow.content import Digests
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run import config
 from cosyflow.run.record import TRACKING_VARIABLE, UI_VARIABLE, Record
 from cosyflow.run.stages import STAGES
@@ -125,7 +125,7 @@ def test_a_setting_is_changed_by_its_name(words: list[str], expected: dict[str, 
                           ("num_workers=many", "num_workers"), ("num_workers=", "num_workers")],
 )  # fmt: skip
 def test_what_changes_nothing_is_refused(word: str, setting: str) -> None:
-    with pytest.raises(config.RefusalError) as refusal:
+    with pytest.raises(RefusalError) as refusal:
         config.changed({}, [word])
     assert [problem.setting for problem in refusal.value.problems] == [setting]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -92,7 +93,7 @@ def test_a_process_for_each_core_that_may_be_used(
     if quota:
         (tmp_path / "cpu.max").write_text(f"{quota}\n")
     monkeypatch.setattr(processes, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
     assert num_processes(0) == expected
     assert num_processes(17) == 17
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cosyflow.content import Digests
 from cosyflow.errors import CosyFlowError
 from cosyflow.run import chain, ends, task
 from cosyflow.run.definition import Job
@@ -91,7 +92,7 @@ def test_a_whole_graph_makes_what_the_chain_names(world: World, monkeypatch: pyt
     tasks.run("export", f"average/{LLM}")
     registered = tasks.run("register", f"average/{LLM}", f"export/{LLM}")
     assert not registered.reused
-    found = {link.label: link.finished for link in chain.walk(record, chain.Digests())}
+    found = {link.label: link.finished for link in chain.walk(record, Digests())}
     assert all(found.values())
     assert found[f"train/{LLM}"] == trained
     assert {end.state for end in left(world).values()} == {"made"}
