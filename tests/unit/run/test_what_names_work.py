@@ -17,7 +17,7 @@ import pytest
 
 from cosyflow import storage
 from cosyflow.content import Digests
-from cosyflow.run.config import FIELDS, default_of
+from cosyflow.run.config import FIELDS, default_of, from_parameters
 from cosyflow.run.recipes import recipe_path
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
@@ -127,11 +127,11 @@ def settings_of(record: Record) -> dict[str, Any]:
 
 
 def changed_stages(record: Record, other: Record) -> str:
-    """The stages whose work has another name, in their order."""
     return differing_stages(settings_of(record), other)
 
 
 def differing_stages(before: dict[str, Any], other: Record) -> str:
+    """The stages whose work has another name, in their order."""
     after = settings_of(other)
     return " ".join(name for name in STAGES if before[name] != after[name])
 
@@ -253,10 +253,9 @@ def test_every_setting_of_a_run_names_the_work_that_it_changes_and_no_other(
     table = {name: stages for names, stages in OF_A_RUN.items() for name in names.split()}
     table |= {name: "" for name in ONLY_OF_THE_LLM if part != "llm"}
     others = {setting: other_value(world, setting, part) for setting in FIELDS if setting not in NAMED_BELOW}
-    found = {
-        setting: changed_stages(record, world.record(**{"model": part, setting: value}))
-        for setting, value in others.items()
-    }
+    settings, before = {**world.settings, "model": part}, settings_of(record)
+    runs = {setting: from_parameters({**settings, setting: value}) for setting, value in others.items()}
+    found = {setting: differing_stages(before, replace(record, run=run)) for setting, run in runs.items()}
     assert differing(found, table) == {}
 
 
