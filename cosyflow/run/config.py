@@ -23,6 +23,28 @@ from cosyflow.errors import CosyFlowError, Problem, RefusalError
 AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
 FIRST_STAGE, LAST_STAGE = -1, 7
+RESOURCE_STAGES = (
+    "plan",
+    "download",
+    "prepare",
+    "speaker-embedding",
+    "speech-token",
+    "parquet",
+    "merge",
+    "train",
+    "average",
+    "export",
+    "register",
+    "report",
+)
+RESOURCE_KINDS = (
+    "cpu_request",
+    "cpu_limit",
+    "memory_request",
+    "memory_limit",
+    "accelerator",
+    "accelerator_limit",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +376,11 @@ def _impossible(run: Run) -> Iterator[Problem]:
     for name, smallest in least.items():
         if getattr(run, name) < smallest:
             yield Problem(name, f"{getattr(run, name)} is less than {smallest}; give {smallest} or more")
+    for stage, wanted in run.resources.items():
+        if stage not in RESOURCE_STAGES:
+            yield Problem("resources", f"{stage}: no such stage; there are {', '.join(RESOURCE_STAGES)}")
+        for kind in sorted(wanted.keys() - set(RESOURCE_KINDS)):
+            yield Problem("resources", f"{stage}: {kind}: not one of {', '.join(RESOURCE_KINDS)}; take one of them")
     if not 0 <= run.max_reject_share <= 1:
         yield Problem("max_reject_share", f"{run.max_reject_share} is not a share; give 0 to 1")
     for name in ("start_stage", "stop_stage"):

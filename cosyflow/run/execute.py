@@ -16,6 +16,7 @@ from cosyflow.progress import say
 from cosyflow.run import keys
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import Record
+from cosyflow.run.stages import STAGES
 from cosyflow.stage import LATEST, MANIFEST, Manifest, StageResult, digest_of, lost_files, measure
 
 IMAGE_VARIABLE = "COSYFLOW_IMAGE"
@@ -72,9 +73,15 @@ def find_work(stage: Stage, record: Record, name: str, inputs: Sequence[Manifest
     problem = ""
     if found is not None:
         reason = stage.accepts(found, record)  # refuses also what has lost files: doing it again would not mend it
-        lost = lost_files(found)
+        lost = lost_files(found) if is_read(stage, record) else []
         problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else reason
     return Work(stage, name, key, folder, settings, tuple(inputs), None if problem else found, problem)
+
+
+def is_read(stage: Stage, record: Record) -> bool:
+    """Whether a run makes a stage's outputs or reads their files. Of others the names in the manifest are enough."""
+    readers = (each for each in STAGES.values() if stage.name in each.inputs)
+    return stage.is_selected(record) or any(reader.is_selected(record) for reader in readers)
 
 
 def execute(work: Work, record: Record, task_config: Mapping[str, Any] | None = None) -> Manifest:

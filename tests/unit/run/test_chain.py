@@ -120,6 +120,12 @@ def test_a_lost_file_in_what_is_handed_on_is_named(world: World) -> None:
     )
 
 
+def test_files_that_a_range_does_not_read_need_not_be_there(world: World) -> None:
+    made = finish(world.record())
+    Path(made["parquet/dev"].uri, "made.txt").unlink()
+    assert plan({**world.settings, "start_stage": 7}).unfinished == []
+
+
 def test_nothing_at_all_is_told_as_such(world: World) -> None:
     texts = broken(world, start_stage=0)
     assert len(texts) == 3

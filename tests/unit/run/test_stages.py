@@ -13,6 +13,7 @@ import pytest
 
 from cosyflow.content import Digests
 from cosyflow.run import processes
+from cosyflow.run.config import RESOURCE_STAGES
 from cosyflow.run.definition import Job
 from cosyflow.run.processes import num_processes
 from cosyflow.run.space import too_little_space
@@ -226,3 +227,7 @@ def test_lists_are_named_by_the_data_and_not_by_their_places(world: World, monke
     assert digest() != digest(num_utts_per_parquet=7)
     assert digest() != digest(train_subsets=["train-b", "train-a"])
     assert digest() != digest(train_subsets=["train-a"], dev_subsets=["train-b", "dev"])
+
+
+def test_resources_name_the_tasks_of_the_graph() -> None:
+    assert (*STAGES, "plan", "report") == (*RESOURCE_STAGES[1:-1], RESOURCE_STAGES[0], RESOURCE_STAGES[-1])
