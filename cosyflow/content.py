@@ -62,12 +62,15 @@ class Digests:
     Args:
         cache: a folder or s3:// prefix for the memory, one file for each folder that was looked at; "" keeps it in this
             process only. A place that cannot be read or written costs the memory, not the work.
+        writes: False leaves the memory as it is until `save`.
 
     Threads and processes may share a cache. Of two processes that write at once the last one's memory stays.
     """
 
-    def __init__(self, cache: str = "") -> None:
+    def __init__(self, cache: str = "", writes: bool = True) -> None:
         self._cache = _absolute(cache) if cache else ""
+        self._writes = writes
+        self._unsaved: set[str] = set()
         self._folders: dict[str, Known] = {}
         self._lock = threading.Lock()
 
@@ -115,6 +118,14 @@ class Digests:
             self._known(folder)
             return self._digests(folder, states, set())
 
+    def save(self) -> None:
+        """Remembers what was found so far, and from now on all that will be."""
+        with self._lock:
+            self._writes = True
+            while self._unsaved:
+                folder = self._unsaved.pop()
+                self._save(folder, self._folders[folder])
+
     def _is_own(self, folder: str, name: str) -> bool:
         return bool(self._cache) and name.endswith(ENDING) and storage.parent(f"{folder}/{name}") == self._cache
 
@@ -142,7 +153,10 @@ class Digests:
                     stale |= others - _states(folder, others, missing_ok=True).keys()
                 kept = {name: entry for name, entry in known.items() if name not in stale} | fresh
                 self._folders[folder] = kept
-                self._save(folder, kept)
+                if self._writes:
+                    self._save(folder, kept)
+                else:
+                    self._unsaved.add(folder)
         return {name: digests[name] for name in states}
 
     def _known(self, folder: str) -> Known:

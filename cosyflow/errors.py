@@ -29,6 +29,10 @@ class AudioError(CosyFlowError):
     """Audio that cannot be used; the message names the file and says what is wrong."""
 
 
+REMEDY = "; change it"
+"""Where a problem's text does not say more."""
+
+
 @dataclass(frozen=True, order=True)
 class Problem:
     """One thing that is wrong with the settings: which one, what is wrong with it, and what to do."""
@@ -52,4 +56,4 @@ class RefusalError(CosyFlowError):
     @property
     def lines(self) -> list[str]:
         """One line for each problem, as standard error shows them: `error: SETTING: what is wrong; what to do`."""
-        return [f"error: {problem}" for problem in self.problems]
+        return [f"error: {problem}{'' if ';' in problem.text else REMEDY}" for problem in self.problems]

@@ -8,7 +8,6 @@ import copy
 import json
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -24,7 +23,7 @@ from cosyflow.cli.ending import Terminated
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
 from cosyflow.run.config import Run
-from cosyflow.run.ends import End, read_ends
+from cosyflow.run.ends import End, local_run_id, read_ends
 from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
 from cosyflow.run.plan import leave, plan
 from cosyflow.run.report import page, summary
@@ -55,9 +54,10 @@ def run(settings: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdou
         CosyFlowError: KFP could not run the pipeline at all.
     """
     start = time.monotonic()
+    run_dir = run_dir.absolute()
     planned = plan(settings)
     wanted = planned.record.run
-    run_id = f"local-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    run_id = local_run_id()
     leave(planned, run_id)
     for warning in planned.warnings:
         terminal.write(f"warning: {warning}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
@@ -70,20 +71,24 @@ def read_kaldi(directory: str) -> KaldiData:
     return data
 
 
-def outside_wavs(directory: str) -> list[str]:
-    """The audio files, sorted, that a folder's wav.scp names elsewhere; none for a folder without one.
+def wavs_of(directory: str) -> list[str]:
+    """The addresses, sorted, of the audio files that a folder's wav.scp names; none for a folder without one.
 
     A relative path is meant from the folder, or else from the working directory, as `cosyflow.corpus.prepare` reads it.
     """
     if not storage.exists(storage.join(directory, WAV_SCP)):
         return []
-    inside = f"{directory.rstrip('/')}/"
-    wavs = {wav for wav in _read_table(directory, WAV_SCP).values() if not wav.startswith(inside)}
-    return sorted(wav for wav in wavs if "://" in wav or wav.startswith("/") or _is_beside_the_process(wav, directory))
+    return sorted({absolute_wav(wav, directory) for wav in _read_table(directory, WAV_SCP).values()})
 
 
-def _is_beside_the_process(wav: str, directory: str) -> bool:
-    return not storage.is_remote(directory) and not storage.exists(storage.join(directory, wav))
+def absolute_wav(wav: str, directory: str) -> str:
+    """Where an entry of a folder's wav.scp leads to."""
+    if "://" in wav or Path(wav).is_absolute():
+        return wav
+    beside = storage.join(directory, wav)
+    if storage.is_remote(directory):
+        return beside
+    return str((Path(beside) if Path(beside).exists() else Path(wav)).absolute())
 
 
 def write_kaldi(data: KaldiData, directory: str) -> list[str]:

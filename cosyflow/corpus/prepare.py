@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cosyflow import storage
 from cosyflow.audio.opener import inspect_audio
-from cosyflow.corpus.kaldi import WAV_SCP, KaldiData, KaldiUtterance, read_kaldi, write_kaldi
+from cosyflow.corpus.kaldi import WAV_SCP, KaldiData, KaldiUtterance, absolute_wav, read_kaldi, write_kaldi
 from cosyflow.corpus.libritts import READ_THREADS, LibriTTSFile, list_libritts, read_transcript
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable
 from cosyflow.errors import CosyFlowError, OutageError
@@ -122,18 +121,9 @@ def _kaldi_sources(directory: str) -> Sequence[_Source]:
         def read() -> KaldiUtterance:
             if not utterance.text:
                 raise CosyFlowError("empty transcript in the file text")
-            return replace(utterance, wav=_absolute(utterance.wav, directory))
+            return replace(utterance, wav=absolute_wav(utterance.wav, directory))
 
         return read
 
     utterances = sorted(read_kaldi(directory).utterances, key=lambda utterance: utterance.utt)
     return [_Source(utterance.utt, reader(utterance)) for utterance in utterances]
-
-
-def _absolute(wav: str, directory: str) -> str:
-    if "://" in wav or Path(wav).is_absolute():
-        return wav
-    beside = storage.join(directory, wav)
-    if storage.is_remote(directory):
-        return beside
-    return str((Path(beside) if Path(beside).exists() else Path(wav)).absolute())

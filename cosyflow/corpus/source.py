@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosyflow import storage
 from cosyflow.content import Digests, combine
-from cosyflow.corpus.kaldi import outside_wavs
+from cosyflow.corpus.kaldi import wavs_of
 from cosyflow.errors import CosyFlowError
 
 
@@ -17,5 +17,6 @@ def folder_digest(folder: str, digests: Digests) -> str:
     files = digests.tree(folder)
     if not files:
         raise CosyFlowError(f"{folder}: nothing in it; give a LibriTTS tree or Kaldi files")
-    elsewhere = digests.files([wav for wav in outside_wavs(folder) if storage.exists(wav)])
+    inside = {storage.join(folder, name) for name in files}
+    elsewhere = digests.files([wav for wav in wavs_of(folder) if wav not in inside and storage.exists(wav)])
     return combine({**files, **{f"//{wav}": digest for wav, digest in elsewhere.items()}})

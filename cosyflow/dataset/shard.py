@@ -38,7 +38,6 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
     "reject_speech_token": list_type(pa.int64()),
     F0_COLUMN: list_type(pa.float32()),  # Hz at mel frames; not in official shards
 }
-REQUIRED_COLUMNS = ("utt", "audio_data", "wav", "text", "spk")
 
 
 @dataclass(frozen=True)

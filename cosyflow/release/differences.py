@@ -14,6 +14,10 @@ Pair = list[Any]
 """The value of one version and that of the other; None where it has none."""
 
 
+SPEED = "tokens_per_second"
+"""A number of the machine, not of the model."""
+
+
 def differences(first: Sequence[Manifest], second: Sequence[Manifest]) -> dict[str, dict[str, Any]]:
     """What differs between two chains, each pair in their order.
 
@@ -40,6 +44,7 @@ def _settings(chain: Sequence[Manifest]) -> dict[str, Any]:
         raise CosyFlowError(f"{chain[0].uri}: no manifest before it names the record of a run, which has the settings")
     told = read_record(record)
     run, recipe = _flat(told.get("run", {})), _flat(told.get("recipe", {}))
+    run.pop("overrides", None)  # the recipe has them, each under its key
     return {**{f"recipe.{key}" if key in run else key: value for key, value in recipe.items()}, **run}
 
 
@@ -97,7 +102,7 @@ def _metrics(chain: Sequence[Manifest]) -> dict[str, float]:
         name if len(trainings) == 1 else f"{manifest.name}.{name}": value
         for manifest in trainings
         for name, value in manifest.details.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float) and not isinstance(value, bool) and name != SPEED
     }
 
 

@@ -13,7 +13,7 @@ from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
 from cosyflow.release.history import MANIFEST_TAG, read_chain, replaced
 from cosyflow.release.registry import Version
-from cosyflow.stage import MANIFEST, Manifest, digest_of, measure
+from cosyflow.stage import MANIFEST, Manifest, digest_of, find_finished, measure
 
 REGISTERED_FROM_TAG = "registered_from"
 SOURCE = "source"
@@ -92,7 +92,10 @@ def _false_tags(tags: Mapping[str, str], chain: Sequence[Manifest]) -> Iterator[
 
 def _differences(manifest: Manifest) -> Iterator[str]:
     whole = True
+    pruned = _pruned(manifest)
     for file, size in manifest.files.items():
+        if file in pruned:
+            continue
         problem = _difference(storage.join(manifest.uri, file), size, manifest.digests.get(file))
         if problem:
             whole = False
@@ -114,6 +117,14 @@ def _differences(manifest: Manifest) -> Iterator[str]:
             yield _sizes(used, found_measure, expected)
         elif (found := folder_digest(used, Digests())) != manifest.digest:
             yield f"{used}: differs: the speech has the digest {found}, not {manifest.digest}"
+
+
+def _pruned(manifest: Manifest) -> set[str]:
+    """Checkpoints that a training which has gone on since no longer keeps."""
+    newest = find_finished(manifest.uri)
+    if manifest.stage != "train" or newest is None or newest.digest == manifest.digest:
+        return set()
+    return {file for file in manifest.files if not storage.exists(storage.join(manifest.uri, file))}
 
 
 def _difference(uri: str, size: int, digest: str | None) -> str:

@@ -65,6 +65,7 @@ def register_models(
     versions: dict[str, int] = storage.read_json(record) if storage.exists(record) else {}
     with registry_errors(mlflow_uri), Progress("register", len(models), "models") as progress:
         client = connect(mlflow_uri)
+        versions = {name: version for name, version in versions.items() if _is_there(client, name, version)}
         run_id = _known_run(client, marks.get(RUN_TAG))
         for name, source in models.items():
             if name not in versions:
@@ -93,6 +94,19 @@ def _register(
     )
     client.set_registered_model_alias(name, alias, version.version)
     return int(version.version)
+
+
+def _is_there(client: Any, name: str, version: int) -> bool:
+    """Whether a version that was registered before has not been deleted since."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_model_version(name, str(version))
+    except MlflowException as error:
+        if not is_absent(error):
+            raise
+        return False
+    return True
 
 
 def _parent(client: Any, name: str, alias: str) -> dict[str, str]:

@@ -96,7 +96,7 @@ def why_broken(link: Link, record: Record, digests: Digests) -> str:
     if link.work is None:
         return f"{link.label}: its own inputs are not finished; {remedy}"
     if link.work.problem:
-        return f"{link.label}: {link.work.problem.partition(':')[0]}; {remedy}"
+        return f"{link.label}: {link.work.problem.rpartition(':')[0]} ({link.work.folder}); {remedy}"
     other = earlier_work(link.stage, record, link.name)
     if other is None:
         return f"{storage.join(place, link.work.key)}: nothing finished there, nor for other settings; {remedy}"

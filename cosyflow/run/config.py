@@ -212,6 +212,9 @@ def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
             values[name] = _typed(name, value)
         except ValueError as error:
             problems.append(Problem(name, f"{error}; give one"))
+        else:
+            if name in PLACES:
+                values[name] = _tidy(values[name])
     if not values["data_root"] and "data_root" not in {problem.setting for problem in problems}:
         problems.append(Problem("data_root", "is missing; name a folder or an s3:// prefix for the run's data"))
     while True:
@@ -268,13 +271,15 @@ def changed(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any
     problems = []
     for setting in settings:
         name, equals, text = setting.partition("=")
+        if name.replace("-", "_") in FIELDS:
+            name = name.replace("-", "_")
         if not equals or not name:
-            problems.append(Problem("--set", f"{setting!r} is not KEY=VALUE, e.g. train_conf.max_epoch=3"))
+            problems.append(Problem("--set", f"{setting!r} is not KEY=VALUE, e.g. train_conf.max_epoch=3; give one"))
         elif name in FIELDS:
             try:
                 result[name] = _parsed(name, text)
             except ValueError as error:
-                problems.append(Problem(name, str(error)))
+                problems.append(Problem(name, f"{error}; give one"))
             if name == "overrides":
                 overrides = list(result[name])
         else:
@@ -309,9 +314,16 @@ def with_absolute_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name in PLACES:
         place = values.get(name, default_of(name))
         is_place = isinstance(place, str) and place not in ("", AUTO)
-        if is_place and (name != "recipe" or place.endswith((".yaml", ".yml"))) and "://" not in place:
-            values[name] = str(Path(place).absolute())
+        if is_place and (name != "recipe" or place.endswith((".yaml", ".yml"))):
+            place = _tidy(place)
+            values[name] = place if "://" in place else str(Path(place).expanduser().absolute())
     return values
+
+
+def _tidy(place: str) -> str:
+    """A place in the one way in which it is written: without `file://`, and without a slash at its end."""
+    place = place.removeprefix("file://")
+    return place.rstrip("/") or place
 
 
 def _differs(name: str, value: Any) -> bool:
@@ -381,6 +393,11 @@ def _impossible(run: Run) -> Iterator[Problem]:
             yield Problem("resources", f"{stage}: no such stage; there are {', '.join(RESOURCE_STAGES)}")
         for kind in sorted(wanted.keys() - set(RESOURCE_KINDS)):
             yield Problem("resources", f"{stage}: {kind}: not one of {', '.join(RESOURCE_KINDS)}; take one of them")
+    if run.data_root and "://" not in run.data_root and not run.data_root.startswith("/"):
+        text = (
+            f"{run.data_root}: is not a whole path, and tasks have other working directories; begin it with / or s3://"
+        )
+        yield Problem("data_root", text)
     if not 0 <= run.max_reject_share <= 1:
         yield Problem("max_reject_share", f"{run.max_reject_share} is not a share; give 0 to 1")
     for name in ("start_stage", "stop_stage"):

@@ -44,6 +44,11 @@ def anything_goes(manifest: Manifest, record: Record) -> str:
     return ""
 
 
+def any_inputs(record: Record, inputs: tuple[Manifest, ...]) -> Iterator[Problem]:
+    """The check of a stage that takes what the stages before it made as it is."""
+    yield from ()
+
+
 def the_manifest(folder: str, record: Record) -> Manifest | None:
     """What a folder's `manifest.json` says, for a stage whose folders are finished once."""
     return find_finished(folder)
@@ -62,6 +67,7 @@ class Stage:
         settings: a frozen dataclass of all that names the work beside its inputs, for a subset or model.
         work: makes the outputs in `Job.output`.
         check: what is wrong with a run from this stage's view, before any work; it must be quick and write nothing.
+        check_inputs: what is wrong with finished inputs, for a run that is to work on them.
         find: the manifest of finished work in a folder.
         accepts: why finished work of the right key is still not what is asked for; "" when it is.
         shared: whether its outputs are the same for all versions of CosyVoice.
@@ -76,6 +82,7 @@ class Stage:
     settings: Callable[[Record, str, Digests], Any]
     work: Callable[[Job], StageResult]
     check: Callable[[Record], Iterator[Problem]] = nothing_wrong
+    check_inputs: Callable[[Record, tuple[Manifest, ...]], Iterator[Problem]] = any_inputs
     find: Callable[[str, Record], Manifest | None] = the_manifest
     accepts: Callable[[Manifest, Record], str] = anything_goes
     shared: bool = False

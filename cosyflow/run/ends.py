@@ -6,11 +6,14 @@ A task that runs however the others ended may depend on none of them, so this is
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from cosyflow import storage
+from cosyflow.release.history import LOCAL
 from cosyflow.run.execute import RUN_VARIABLE, is_skipped
 from cosyflow.run.record import RUNS
 from cosyflow.stage import Manifest
@@ -46,6 +49,16 @@ class End:
 def run_id() -> str:
     """Of the run that this process is a task of; "" outside of one."""
     return os.environ.get(RUN_VARIABLE, "")
+
+
+def local_run_id() -> str:
+    """A name for a run on this machine."""
+    return f"{LOCAL}{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def is_local(run: str) -> bool:
+    """Whether a run is one on somebody's machine, that no server knows."""
+    return run.startswith(LOCAL)
 
 
 def leave(data_root: str, end: End, run: str = "") -> None:

@@ -61,6 +61,16 @@ class Plan:
         return "-".join(manifest.digest[:12] if manifest else SKIPPED for manifest in manifests)
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A run that nothing is wrong with, and how far it is; `digests` holds what was read for that, not yet saved."""
+
+    record: Record
+    links: tuple[Link, ...]
+    digests: Digests
+    warnings: tuple[str, ...]
+
+
 def check(settings: Mapping[str, Any]) -> Record:
     """The record of a run that can work; nothing is written.
 
@@ -68,13 +78,35 @@ def check(settings: Mapping[str, Any]) -> Record:
         settings: of the run, by name; what is absent has its default.
 
     Raises:
-        RefusalError: something of it is wrong; it has all the problems.
+        RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
     """
+    return examine(settings).record
+
+
+def examine(settings: Mapping[str, Any]) -> Examined:
+    """Looks at a run from all sides, and writes nothing. Raises RefusalError with all that is wrong with it."""
     record, problems = look(settings)
     wrong = [problem for problem in problems if not problem.is_warning]
     if wrong or record is None:
         raise RefusalError(wrong)
-    return record
+    _refuse_old_data_root(record)
+    digests = Digests(record.digests, writes=False)
+    try:
+        links = tuple(walk(record, digests))
+    except RefusalError:
+        raise
+    except CosyFlowError as error:
+        raise RefusalError([Problem("run", str(error))]) from error
+    _refuse_broken_chain(record, links, digests)
+    unfit = [
+        problem
+        for link in links
+        if link.work and link.finished is None and link.stage.is_selected(record)
+        for problem in link.stage.check_inputs(record, link.work.inputs)
+    ]
+    if unfit:
+        raise RefusalError(unfit)
+    return Examined(record, links, digests, tuple(map(str, problems)))
 
 
 def look(settings: Mapping[str, Any]) -> tuple[Record | None, list[Problem]]:
@@ -149,24 +181,13 @@ def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -
     Raises:
         RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
     """
-    record, problems = look(settings)
-    wrong = [problem for problem in problems if not problem.is_warning]
-    if wrong or record is None:
-        raise RefusalError(wrong)
-    _refuse_old_data_root(record)
-    digests = Digests(record.digests)
-    try:
-        links = tuple(walk(record, digests))
-    except RefusalError:
-        raise
-    except CosyFlowError as error:
-        raise RefusalError([Problem("run", str(error))]) from error
-    _refuse_broken_chain(record, links, digests)
-    uri = record.write()
-    for link in links:
+    examined = examine(settings)
+    examined.digests.save()
+    uri = examined.record.write()
+    for link in examined.links:
         if link.work and link.finished:
-            point_to(link.work, record, link.finished)
-    return Plan(record, uri, links, origin or {}, tuple(map(str, problems)))
+            point_to(link.work, examined.record, link.finished)
+    return Plan(examined.record, uri, examined.links, origin or {}, examined.warnings)
 
 
 def leave(plan: Plan, run: str) -> None:
@@ -214,13 +235,21 @@ def _refuse_old_data_root(record: Record) -> None:
     for stage in STAGES.values():
         for name in stage.names(record):
             uri = storage.join(stage.place(record, name), LATEST)
-            if storage.exists(uri) and "version" not in storage.read_json(uri):
+            if _is_of_old(uri):
                 text = (
                     f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was"
                     " made of; give another data root. To go on from a training of it, name its newest checkpoint:"
                     " --resume_from FILE"
                 )
                 raise RefusalError([Problem("data_root", text)])
+
+
+def _is_of_old(uri: str) -> bool:
+    """Whether a manifest is one of CosyFlow 0.1; what cannot be read is none, and no run depends on it."""
+    try:
+        return storage.exists(uri) and "version" not in storage.read_json(uri)
+    except CosyFlowError:
+        return False
 
 
 def _refuse_broken_chain(record: Record, links: tuple[Link, ...], digests: Digests) -> None:

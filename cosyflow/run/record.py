@@ -83,8 +83,14 @@ class Record:
 
     @cached_property
     def digest(self) -> str:
-        """What identifies the run: equal settings and recipe, equal digest."""
-        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+        """What identifies the run: equal settings and recipe, equal digest.
+
+        Not so what the graph is compiled with, which no task reads, and where the recipe's file lies.
+        """
+        content = self.to_json()
+        del content["recipe_file"]
+        content["run"] = {name: content["run"][name] for name in config.PARAMETERS}
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

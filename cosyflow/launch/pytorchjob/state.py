@@ -69,10 +69,6 @@ def failures(pods: Sequence[Object]) -> list[PodFailure]:
     return [failure for _, failure in sorted(found, key=lambda entry: entry[0])]
 
 
-def all_started(pods: Sequence[Object], num_nodes: int) -> bool:
-    return len(pods) >= num_nodes and not any(_not_started(pods))
-
-
 def started(pod: Object) -> bool:
     """Whether its container has run, so that there is a log."""
     return pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")

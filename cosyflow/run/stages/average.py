@@ -11,7 +11,7 @@ from cosyflow.errors import Problem
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import Record
 from cosyflow.run.stages.train import conf_of
-from cosyflow.stage import StageResult
+from cosyflow.stage import Manifest, StageResult
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,15 @@ def check(record: Record) -> Iterator[Problem]:
         )
 
 
+def check_inputs(record: Record, inputs: tuple[Manifest, ...]) -> Iterator[Problem]:
+    """Of a finished training fewer checkpoints may have been kept than are to be averaged."""
+    (trained,) = inputs
+    kept = sum(file.endswith("_whole.pt") for file in trained.files)
+    if kept < record.run.average_num:
+        text = f"{record.run.average_num}, but of this training {kept} are kept ({trained.uri}); average {kept}"
+        yield Problem("average_num", f"{text}, or train longer with a larger {conf_of(record)[0]}.keep_best")
+
+
 STAGE = Stage(
     name="average",
     number=6,
@@ -63,4 +72,5 @@ STAGE = Stage(
     settings=settings,
     work=work,
     check=check,
+    check_inputs=check_inputs,
 )

@@ -12,7 +12,7 @@ from cosyflow.errors import Problem
 from cosyflow.run.config import FIELDS, default_of
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import TRACKING_VARIABLE, Record
-from cosyflow.run.stages.registry import why_unreachable
+from cosyflow.run.stages.registry import lost_versions, why_unreachable
 from cosyflow.stage import Manifest, StageResult
 
 EXPORTED_FORMS = {".zip": "torchscript", ".onnx": "onnx", ".pt": "generator"}
@@ -43,12 +43,24 @@ def work(job: Job) -> StageResult:
 
 
 def check(record: Record) -> Iterator[Problem]:
+    name = record.run.registered_model or record.model_name
+    if "/" in name or ":" in name or name in (".", ".."):
+        text = f"{name}: a registered model has no / and no : in its name; give another"
+        yield Problem("registered_model", text)
     if not record.tracking:
         yield Problem("mlflow_uri", f"no model registry; give its address here or in {TRACKING_VARIABLE}")
         return
     trouble = why_unreachable(record.tracking)
     if trouble:
         yield Problem("mlflow_uri", f"{trouble}; start it, or give another address")
+
+
+def accepts(manifest: Manifest, record: Record) -> str:
+    """Versions can be deleted from a registry, and a registry can be begun anew."""
+    if STAGE.is_beyond(record):
+        return ""
+    lost = lost_versions(record.tracking, manifest.details.get("versions", {}))
+    return f"{lost[0]} is no longer in {record.tracking}: registers it again" if lost else ""
 
 
 def models_of(name: str, averaged: Manifest, exported: Manifest) -> dict[str, str]:
@@ -81,4 +93,5 @@ STAGE = Stage(
     settings=settings,
     work=work,
     check=check,
+    accepts=accepts,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_bes
 """Settings of train_conf that say how far a training goes and what is kept of it."""
 
 RECIPE_FILE = "recipe.yaml"
+WHOLE_EPOCH = re.compile(r"epoch_\d+_whole\.yaml")
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,22 @@ def find(folder: str, record: Record) -> Manifest | None:
         manifest = Manifest.read(asked)
         if not lost_files(manifest):
             return manifest
-    return find_finished(folder)
+    finished = find_finished(folder)
+    if finished is None:
+        _refuse_fewer_epochs(folder, record)
+    return finished
+
+
+def _refuse_fewer_epochs(folder: str, record: Record) -> None:
+    """An interrupted training cannot end before the epochs that it has behind it."""
+    section, conf = conf_of(record)
+    done = [_epoch(file.path) + 1 for file in storage.list_files(folder) if WHOLE_EPOCH.fullmatch(file.path)]
+    if done and max(done) > conf.max_epoch:
+        text = (
+            f"{conf.max_epoch}, but this training has {max(done)} epochs behind it ({folder}); ask for {max(done)} or"
+            f" more, or change {section}.seed for a training of its own"
+        )
+        raise RefusalError([Problem(f"{section}.max_epoch", text)])
 
 
 def accepts(manifest: Manifest, record: Record) -> str:
@@ -130,6 +147,11 @@ def check(record: Record) -> Iterator[Problem]:
         uri = getattr(run, setting)
         if uri not in ("", AUTO) and not storage.exists(uri):
             yield Problem(setting, f"{uri}: no such file or folder; mend the path, or leave it empty")
+        elif uri not in ("", AUTO) and setting != "qwen_pretrain_path" and storage.is_folder(uri):
+            yield Problem(setting, f"{uri}: is a folder; name a file of weights in it")
+    if run.resume_from and storage.exists(run.resume_from) and not _has_state(run.resume_from):
+        text = f"{run.resume_from}: not the checkpoint of a whole epoch with its state beside it; name another"
+        yield Problem("resume_from", text)
     tokenizer = TEXT_TOKENIZERS[record.version]
     if not (_qwen(record) and tokenizer == QWEN2_FOLDER):
         yield from missing_file(record, tokenizer)
@@ -137,6 +159,12 @@ def check(record: Record) -> Iterator[Problem]:
     from cosyflow.training.arguments import unsupported
 
     yield from unsupported(arguments_of(record, "", "", ""))
+
+
+def _has_state(checkpoint: str) -> bool:
+    weights = storage.name(checkpoint)
+    beside = (checkpoint.removesuffix(".pt") + ending for ending in (".yaml", ".state.pt"))
+    return bool(re.fullmatch(r"epoch_\d+_whole\.pt", weights)) and all(map(storage.exists, beside))
 
 
 def conf_of(record: Record) -> tuple[str, TrainConf]:
@@ -323,6 +351,7 @@ def _manifest_of(epochs: int) -> str:
 
 def _tags(record: Record) -> dict[str, str]:
     """Tags of the training's MLflow run."""
+    from cosyflow.run.ends import is_local
     from cosyflow.run.execute import made_by
 
     by = made_by(record)
@@ -330,7 +359,7 @@ def _tags(record: Record) -> dict[str, str]:
         "recipe": record.recipe_name,
         "recipe_file": record.recipe_file,
         "settings_uri": record.uri,
-        "kfp.pipeline_run_id": by.get("run", ""),
+        "kfp.pipeline_run_id": "" if is_local(by.get("run", "")) else by.get("run", ""),
         "kfp.pipeline_run_url": by.get("url", ""),
     }
     return {name: value for name, value in tags.items() if value}

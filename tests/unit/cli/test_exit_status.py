@@ -61,8 +61,8 @@ def test_a_wrong_recipe_is_refused_with_all_that_is_wrong(tmp_path: Path, capsys
     recipe.write_text("version: cosyvoice2\ntrain_conf:\n  optim: adamax\n  max_epoch: many\n")
     assert main(["export", "--config", str(recipe), "--checkpoint", "llm.pt", "--output_dir", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"error: train_conf.optim: {recipe}:3: input should be 'adam' or 'adamw', not \"adamax\"",
-        f'error: train_conf.max_epoch: {recipe}:4: input should be a valid integer, not "many"',
+        f"error: train_conf.optim: {recipe}:3: input should be 'adam' or 'adamw', not \"adamax\"; change it",
+        f'error: train_conf.max_epoch: {recipe}:4: input should be a valid integer, not "many"; change it',
     ]
 
 

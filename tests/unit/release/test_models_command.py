@@ -251,7 +251,6 @@ def test_diff_tells_settings_data_code_and_metrics(
     found = models(capsys, "diff", MODEL, "1", "2")
     assert found["settings"] == {
         "average_num": [5, 1],
-        "overrides": [["train_conf.max_epoch=2"], ["train_conf.max_epoch=3"]],
         "train_conf.max_epoch": [2, 3],
     }
     parquets = [

@@ -115,9 +115,8 @@ def test_a_lost_file_in_what_is_handed_on_is_named(world: World) -> None:
     made = finish(world.record())
     Path(made["parquet/dev"].uri, "made.txt").unlink()
     (text,) = broken(world, start_stage=5)
-    assert (
-        text == f"parquet/dev: made.txt is gone from {made['parquet/dev'].uri}; start at stage 3 (parquet), or earlier"
-    )
+    assert text.startswith(f"parquet/dev: made.txt is gone from {made['parquet/dev'].uri} ")
+    assert text.endswith("; start at stage 3 (parquet), or earlier")
 
 
 def test_files_that_a_range_does_not_read_need_not_be_there(world: World) -> None:

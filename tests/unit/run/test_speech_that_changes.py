@@ -159,3 +159,20 @@ def test_a_folder_without_speech_is_named(world: World) -> None:
     (world.speech / "dev").mkdir()
     with pytest.raises(CosyFlowError, match=r"speech/dev: .*nothing in it"):
         prepare(world.record())
+
+
+@pytest.mark.parametrize("spelling", ["from the folder, by dots", "whole, by dots", "through a link"])
+def test_audio_outside_is_noticed_however_the_table_names_it(
+    world: World, kaldi: dict[str, Any], spelling: str
+) -> None:
+    folder, wav = world.folder / "kaldi" / "train", world.folder / "wavs" / "train-1.wav"
+    if spelling == "through a link":
+        (world.folder / "linked").symlink_to(world.folder / "wavs")
+        named = world.folder / "linked" / wav.name
+    else:
+        named = Path("../../wavs", wav.name) if spelling.startswith("from") else folder / "../../wavs" / wav.name
+    table = (folder / "wav.scp").read_text()
+    (folder / "wav.scp").write_text(table.replace(str(wav), str(named)))
+    before = prepare(world.record(**kaldi))
+    replace_file(wav, world.folder / "wavs" / "train-2.wav")
+    assert made_anew(before, prepare(world.record(**kaldi))) == {"train"}
