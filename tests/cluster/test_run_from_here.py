@@ -35,7 +35,16 @@ def test_stages_run_here_and_their_training_in_two_pods(
     job.write_text(yaml.safe_dump({**pod_settings, "env": [*pod_settings["env"], MLFLOW_IN_PODS]}))
     name = f"cosyvoice2-test-{uuid.uuid4().hex[:8]}"
     asked = [
-        *("--recipe", "cosyvoice2.tiny", "--overrides", "train_conf.max_epoch=1", "--num-workers", "0"),
+        *(
+            "--recipe",
+            "cosyvoice2.tiny",
+            "--overrides",
+            "train_conf.max_epoch=1",
+            "--num-workers",
+            "0",
+            "--average-num",
+            "1",
+        ),
         *("--data-root", storage.join(store, "data"), "--data-url", archives.replace(STORE_IN_PODS, STORE_HERE)),
         *("--train-subsets", "train-clean-100", "--dev-subsets", "dev-clean", "--test-subsets", "none"),
         *("--pretrained-dir", storage.join(store, "pretrained"), "--mlflow-uri", "", "--registered-model", name),
