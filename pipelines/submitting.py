@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import tempfile
 from datetime import datetime
@@ -40,14 +42,15 @@ def submit(
     with tempfile.TemporaryDirectory() as folder:
         (package,) = compile_pipelines(Path(folder), image_lock, run=run)
         try:
-            client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
-            started = client.create_run_from_pipeline_package(
-                str(package),
-                arguments={"run": run.to_yaml()},
-                run_name=run_name or run_title(run),
-                experiment_name=experiment,
-                namespace=namespace,
-            )
+            with contextlib.redirect_stdout(io.StringIO()):  # the client prints links of its own, to the API's host
+                client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
+                started = client.create_run_from_pipeline_package(
+                    str(package),
+                    arguments={"run": run.to_yaml()},
+                    run_name=run_name or run_title(run),
+                    experiment_name=experiment,
+                    namespace=namespace,
+                )
         except ApiException as error:
             raise CosyFlowError(f"{host}: refused with status {error.status}: {error.body or error.reason}") from error
         except HTTPError as error:
