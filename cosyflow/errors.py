@@ -35,6 +35,8 @@ class Problem:
 
     setting: str
     text: str
+    is_warning: bool = False
+    """Nobody here can tell whether it is wrong: it is told, and nothing is refused for it."""
 
     def __str__(self) -> str:
         return f"{self.setting}: {' '.join(self.text.split())}"

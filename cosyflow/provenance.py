@@ -14,6 +14,7 @@ CLEAN_VARIABLE = "COSYFLOW_GIT_CLEAN"
 RUN_TAGS_VARIABLE = "COSYFLOW_RUN_TAGS"
 """A JSON object of tags of the run, e.g. {"kfp.pipeline_run_id": "..."}; a training's job hands it on to its pods."""
 UNKNOWN = "unknown"
+DIRTY = "-dirty"
 CODE = ("cosyflow", "components", "pipelines", "conf")
 
 
@@ -29,8 +30,8 @@ def git_is_clean() -> str:
     """
     if told := os.environ.get(CLEAN_VARIABLE):
         return told
-    if os.environ.get(COMMIT_VARIABLE):
-        return UNKNOWN  # the commit is not the checkout's, so the checkout cannot tell
+    if commit := os.environ.get(COMMIT_VARIABLE):  # of an image, whose builder marks it where files differed
+        return "false" if commit.endswith(DIRTY) else "true"
     changes = _git("status", "--porcelain", "--", *CODE)
     return UNKNOWN if changes is None else "false" if changes else "true"
 

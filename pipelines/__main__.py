@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
-from cosyflow.errors import CosyFlowError, RefusalError
+from cosyflow.errors import Problem, RefusalError
 from cosyflow.run import config
 
 EXPERIMENTS = Path("exp")
@@ -67,20 +68,9 @@ def build_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns the exit status: 1 after a failed stage or an error, 2 when the run is refused."""
+    """Runs a command. Returns its exit status, as those of `cosyflow`: 1 after a failed stage, 2 for a refused run."""
     args = build_parser().parse_args(arguments)
-    try:
-        return COMMANDS[args.command](args)
-    except RefusalError as refusal:
-        for line in refusal.lines:
-            print(line, file=sys.stderr)
-        return 2
-    except CosyFlowError as error:
-        print(f"pipelines {args.command}: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"pipelines {args.command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    return ending(f"pipelines {args.command}", lambda: COMMANDS[args.command](args))
 
 
 def _compile(args: argparse.Namespace) -> int:
@@ -105,7 +95,7 @@ def _submit(args: argparse.Namespace) -> int:
     from pipelines.submitting import submit
 
     if not args.host:
-        raise CosyFlowError("no server: give --host or set KFP_HOST")
+        raise RefusalError([Problem("--host", "is missing; give the address of a server, or set KFP_HOST")])
     token = args.token or os.environ.get("KFP_TOKEN")
     run = config.from_parameters(read_settings(args))
     print(submit(run, args.host, args.namespace, token, args.kfp_experiment, args.run_name, args.images))
@@ -149,9 +139,10 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _read_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of a run on this machine, whose places are those of this folder; a server has its own."""
     from pipelines.options import read_settings
 
-    return read_settings(args, {"data_root": str(EXPERIMENTS / "data")})
+    return config.with_absolute_places(read_settings(args, {"data_root": str(EXPERIMENTS / "data")}))
 
 
 COMMANDS = {

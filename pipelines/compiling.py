@@ -11,7 +11,7 @@ from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
 from components.base import IMAGES, image_reference
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import Problem, RefusalError
 from cosyflow.run.config import Run, default_of
 from cosyflow.run.execute import IMAGE_VARIABLE
 from pipelines.cosyvoice import build_pipeline
@@ -27,26 +27,30 @@ def read_image_lock(path: Path, release: bool = False) -> dict[str, str]:
             have tags that are made of their content, but a registry lets a tag be moved.
 
     Raises:
-        CosyFlowError: the file cannot be read, or an image is missing, unknown or without a tag or digest.
+        RefusalError: the file cannot be read, or an image is missing, unknown or without a tag or digest.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CosyFlowError(f"{path}: cannot read the image lock ({error})") from error
+        raise _wrong(f"{path}: cannot read the image lock ({error})") from error
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, dict):
-        raise CosyFlowError(f"{path}: the key images is missing, with a reference for each of {', '.join(IMAGES)}")
+        raise _wrong(f"{path}: the key images is missing, with a reference for each of {', '.join(IMAGES)}")
     for image in IMAGES:
         if image not in images:
-            raise CosyFlowError(f"{path}: images: {image} is missing")
+            raise _wrong(f"{path}: images: {image} is missing")
     for image, reference in images.items():
         if image not in IMAGES:
-            raise CosyFlowError(f"{path}: images: {image} is not one of {', '.join(IMAGES)}")
+            raise _wrong(f"{path}: images: {image} is not one of {', '.join(IMAGES)}")
         if not isinstance(reference, str) or not REFERENCE.fullmatch(reference):
-            raise CosyFlowError(f"{path}: images: {image}: {reference!r} is not NAME:TAG or NAME@sha256:DIGEST")
+            raise _wrong(f"{path}: images: {image}: {reference!r} is not NAME:TAG or NAME@sha256:DIGEST")
         if release and "@sha256:" not in reference:
-            raise CosyFlowError(f"{path}: images: {image}: {reference} has no digest, which a release needs; push it")
+            raise _wrong(f"{path}: images: {image}: {reference} has no digest, which a release needs; push it")
     return images
+
+
+def _wrong(text: str) -> RefusalError:
+    return RefusalError([Problem("--images", f"{text}; give the file that `make images` writes")])
 
 
 def compile_pipelines(
@@ -65,7 +69,7 @@ def compile_pipelines(
         run: tells resources and how many subsets are worked on at once; without one they have their defaults.
     """
     if release and not image_lock:
-        raise CosyFlowError("a release needs an image lock, which names each image by its digest: give --images")
+        raise _wrong("a release needs an image lock, which names each image by its digest")
     images = read_image_lock(image_lock, release) if image_lock else {}
     at_once = run.subsets_at_once if run else default_of("subsets_at_once")
     pipeline = build_pipeline(at_once, run.resources if run else {})

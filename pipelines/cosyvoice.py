@@ -8,20 +8,29 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 import components
-from cosyflow.run.config import FIELDS, PARAMETERS, default_of, kind_of
+from cosyflow.run.config import PARAMETERS, default_of, kind_of
 from cosyflow.run.entry import SOMETHING
-from pipelines.stage_task import always, stage
+from pipelines.options import meaning
+from pipelines.stage_task import RESOURCES, always, stage
 
 RUN = "run"
 TITLE = "Trains a CosyVoice model from LibriTTS, or from speech of your own, and registers it."
 RUN_MEANING = "A whole run as YAML text, or the address of a file of it. Other parameters count where they are changed."
 
 
-def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, str]]) -> BaseComponent:
-    """The pipeline, for a server that works on so many subsets at once and gives its pods such resources."""
+def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, str]] | None = None) -> BaseComponent:
+    """The pipeline, for a server that works on so many subsets at once.
+
+    Args:
+        resources: what a stage's pod asks for beside, or in place of, `pipelines.stage_task.RESOURCES`; None: nothing
+            is asked for, as on one machine.
+    """
+
+    def wanted(name: str) -> Mapping[str, str]:
+        return {} if resources is None else {**RESOURCES[name], **resources.get(name, {})}
 
     def work(name: str, **inputs: object):
-        return stage(name, getattr(components, name.replace("-", "_"))(**inputs), resources.get(name, {}))
+        return stage(name, getattr(components, name.replace("-", "_"))(**inputs), wanted(name))
 
     @dsl.pipeline(name="cosyvoice-training", display_name="Train one part")
     def training(lists: dsl.Input[dsl.Dataset], record: str, stamp_train: str, stamp_average: str) -> dsl.Model:
@@ -74,8 +83,8 @@ def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, st
         ending = components.report(
             run=parameters[RUN], data_root=parameters["data_root"], run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER
         )
-        with dsl.ExitHandler(always("report", ending, resources.get("report", {})), name="run, then report"):
-            plan = always("plan", components.plan(**parameters), resources.get("plan", {}))
+        with dsl.ExitHandler(always("report", ending, wanted("report")), name="run, then report"):
+            plan = always("plan", components.plan(**parameters), wanted("plan"))
             stages(**plan.outputs).set_display_name("all stages")
 
     return cosyvoice
@@ -107,11 +116,3 @@ def _with_the_parameters_of_a_run(function: Callable[..., None]) -> Callable[...
     lines = [f"    {name}: {text}" for name, text in meanings.items()]
     called.__doc__ = "\n".join([TITLE, "", "Args:", *lines])
     return called
-
-
-def meaning(name: str) -> str:
-    """What a setting means, with the values that it may have."""
-    entry = FIELDS[name]
-    choices = entry.metadata["settings"].get("choices")
-    text: str = entry.metadata["meaning"]
-    return f"{text} One of {', '.join(choices)}." if choices and not name.startswith("launcher") else text

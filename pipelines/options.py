@@ -26,7 +26,7 @@ def add_settings(parser: Parser) -> None:
     for name in PARAMETERS:
         default = default_of(name)
         settings: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
-        settings["help"] = f"{FIELDS[name].metadata['meaning']} ({_shown(default)})".replace("%", "%%")
+        settings["help"] = f"{meaning(name)} ({_shown(default)})".replace("%", "%%")
         spellings = dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])
         if kind_of(name) is bool:
             settings["action"] = argparse.BooleanOptionalAction
@@ -48,7 +48,15 @@ def read_settings(args: argparse.Namespace, defaults: Mapping[str, Any] | None =
     """
     values = {**(defaults or {}), **config.read_run(args.run)}
     values |= {name: getattr(args, name) for name in PARAMETERS if hasattr(args, name)}
-    return config.with_absolute_places(config.changed(values, args.changes))
+    return config.changed(values, args.changes)
+
+
+def meaning(name: str) -> str:
+    """What a setting means, with the values that it may have."""
+    entry = FIELDS[name]
+    choices = entry.metadata["settings"].get("choices")
+    text: str = entry.metadata["meaning"]
+    return f"{text} One of {', '.join(choices)}." if choices and name != "launcher" else text  # which names them itself
 
 
 def _shown(default: Any) -> str:

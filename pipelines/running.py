@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cosyflow.cli.ending import Terminated
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
 from cosyflow.run.config import Run
@@ -58,6 +59,8 @@ def run(settings: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdou
     wanted = planned.record.run
     run_id = f"local-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     leave(planned, run_id)
+    for warning in planned.warnings:
+        terminal.write(f"warning: {warning}\n")
     run_dir.mkdir(parents=True, exist_ok=True)
     log_path = run_dir / LOG
     terminal.write(f"Full output: {log_path}\n")
@@ -98,7 +101,7 @@ def _run_graph(wanted: Run, run_dir: Path, run_id: str, terminal: TextIO) -> Map
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(run_dir / "kfp"), raise_on_error=True)
         try:
             with _chatter_to(log), _tasks_run_by(tasks), _stopped_by_signals(tasks):
-                _tried_once(build_pipeline(wanted.subsets_at_once, {}))(run=wanted.to_yaml())
+                _tried_once(build_pipeline(wanted.subsets_at_once))(run=wanted.to_yaml())
         except RuntimeError as error:  # KFP's way to say that a task failed
             if not tasks.failed:
                 raise CosyFlowError(f"KFP could not run the pipeline: {error}; see {run_dir / LOG}") from error
@@ -153,7 +156,7 @@ def _stopped_by_signals(tasks: LocalTasks) -> Iterator[None]:
         tasks.stop(signal.SIGTERM)
         for again in handlers:
             signal.signal(again, kill)
-        raise KeyboardInterrupt
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def kill(number: int, frame: FrameType | None) -> None:
         tasks.stop(signal.SIGKILL)

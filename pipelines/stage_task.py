@@ -65,7 +65,6 @@ def _configure(name: str, task: PipelineTask, resources: Mapping[str, str]) -> P
     kubernetes.add_pod_label(task, STAGE_LABEL, name)
     kubernetes.set_security_context(task, run_as_non_root=True)
     task.set_env_variable(IMAGE_VARIABLE, image_of(task))
-    wanted = {**RESOURCES[name], **resources}
     setters = {
         "cpu_request": task.set_cpu_request,
         "cpu_limit": task.set_cpu_limit,
@@ -74,6 +73,6 @@ def _configure(name: str, task: PipelineTask, resources: Mapping[str, str]) -> P
         "accelerator": task.set_accelerator_type,
         "accelerator_limit": task.set_accelerator_limit,
     }
-    for kind, amount in wanted.items():
+    for kind, amount in resources.items():
         setters[kind](amount)
     return task.set_display_name(name)

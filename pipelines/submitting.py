@@ -42,8 +42,8 @@ def submit(
     with tempfile.TemporaryDirectory() as folder:
         (package,) = compile_pipelines(Path(folder), image_lock, run=run)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # the client prints links of its own, to the API's host
-                client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
+            client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints addresses of the API, which are no pages
                 started = client.create_run_from_pipeline_package(
                     str(package),
                     arguments={"run": run.to_yaml()},

@@ -33,6 +33,7 @@ def plan(
     use_amp: bool,
     dpo: bool,
     ref_model: str,
+    resume_from: str,
     deepspeed_config: str,
     deepspeed_save_states: str,
     mlflow_uri: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import Problem, RefusalError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,11 @@ def run(args: argparse.Namespace) -> None:
     given: dict[Part, str] = {"llm": args.llm_model, "flow": args.flow_model, "hifigan": args.hifigan_model}
     trained = {part: weights for part, weights in given.items() if weights}
     if bool(args.checkpoint) == bool(args.pretrained_dir):
-        raise CosyFlowError("give --checkpoint to export one part, or --pretrained_dir to make a model directory")
+        text = "give it to export one part, or --pretrained_dir to make a model directory, and not both"
+        raise RefusalError([Problem("--checkpoint", text)])
     if trained and not args.pretrained_dir:
-        raise CosyFlowError("--llm_model, --flow_model and --hifigan_model need --pretrained_dir, which has the others")
+        text = "is missing; --llm_model, --flow_model and --hifigan_model need it, which has the other parts"
+        raise RefusalError([Problem("--pretrained_dir", text)])
     if args.pretrained_dir:
         assemble_model_dir(load_config(args.config), trained, args.pretrained_dir, args.output_dir)
     else:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
-import tempfile
-import threading
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from cosyflow import __version__
-from cosyflow.cli.parser import REFUSED, Parser
-from cosyflow.errors import CosyFlowError, RefusalError, StoppedError
-
-FAILED = 1
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+from cosyflow.cli.ending import ending
+from cosyflow.cli.parser import Parser
 
 STAGES = (
     "download",
@@ -58,67 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     known = words[0] if words and words[0] in (*STAGES, *TOOLS) else None
     args = build_parser(known).parse_args(words)
-    name = f"cosyflow {args.command}"
-    try:
-        with ended_by_sigterm():
-            importlib.import_module(module_name(args.command)).run(args)
-    except RefusalError as refusal:
-        _tell(*refusal.lines)
-        return REFUSED
-    except (StoppedError, Terminated) as stopped:
-        _tell(f"{name}: {stopped}")
-        return TERMINATED
-    except CosyFlowError as error:
-        _tell(f"{name}: error: {error}")
-        return FAILED
-    except KeyboardInterrupt:
-        _tell(f"{name}: interrupted; the same command goes on where it stopped")
-        return INTERRUPTED
-    except Exception as defect:
-        told = " ".join(f"{type(defect).__name__}: {defect}".split())
-        _tell(f"{name}: error: {told}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}")
-        return FAILED
-    return 0
-
-
-class Terminated(BaseException):
-    """SIGTERM came. No Exception, so that nothing on the way takes it for a failure."""
-
-    def __str__(self) -> str:
-        return "ended by SIGTERM; the same command goes on where it stopped"
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the `with` body as Ctrl-C does, with all that has to be tidied up.
-
-    A process that is forked meanwhile dies of it at once, as if there were no handler.
-    """
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
-        yield
-        return
-    owner = os.getpid()
-
-    def end(number: int, frame: object) -> None:
-        if os.getpid() != owner:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _tell(*lines: str) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)
-
-
-def _write_traceback(defect: Exception) -> str:
-    """Writes the traceback into a file, which is named to the user, and returns its name."""
-    with tempfile.NamedTemporaryFile("w", prefix="cosyflow-", suffix=".log", delete=False, encoding="utf-8") as file:
-        traceback.print_exception(defect, file=file)
-    return file.name
+    return ending(f"cosyflow {args.command}", lambda: importlib.import_module(module_name(args.command)).run(args))

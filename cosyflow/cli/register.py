@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import Problem, RefusalError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,6 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals and value):
-            raise CosyFlowError(f"{text}: write it as NAME=VALUE")
+            raise RefusalError([Problem(text, "is no pair; write it as NAME=VALUE")])
         pairs[key] = value
     return pairs

@@ -102,6 +102,13 @@ class TrainingOptions:
         effect="identity",
         place=True,
     )
+    resume_from: str = option(
+        "Checkpoint (epoch_N_whole.pt, its state beside it) of another training that a new one goes on from with"
+        " optimizer and position, under this run's settings. Empty: none.",
+        "",
+        effect="identity",
+        place=True,
+    )
     deepspeed_config: str = option("Settings of the deepspeed engine.", "conf/ds_stage2.json")
     deepspeed_save_states: str = option(
         "What deepspeed saves; torch_ddp always saves all that an exact resume needs.",

@@ -32,7 +32,12 @@ def processes(gpus_per_node: int, devices: int) -> int:
 
 
 def devices_here() -> int:
-    """The CUDA devices that this process can see. It does not open them: the training's processes do."""
-    import torch
+    """The CUDA devices that this process can see. It does not open them: the training's processes do.
 
+    None where PyTorch is missing: there a run is only planned.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return 0
     return torch.cuda.device_count()

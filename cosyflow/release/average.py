@@ -6,7 +6,7 @@ A checkpoint is `NAME.pt` with `NAME.yaml` beside it: `epoch`, `step` and the va
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,9 @@ def _check_alike(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor],
             raise CosyFlowError(f"{uri}: {key} has the shape {shapes}")
 
 
-def average_model(src_path: str, dst_model: str, num: int, val_best: bool) -> StageResult:
+def average_model(
+    src_path: str, dst_model: str, num: int, val_best: bool, among: Collection[str] | None = None
+) -> StageResult:
     """Averages the checkpoints below `src_path` into the file `dst_model`.
 
     Args:
@@ -132,13 +134,14 @@ def average_model(src_path: str, dst_model: str, num: int, val_best: bool) -> St
         dst_model: the file to write: a state dict without bookkeeping entries.
         num: how many checkpoints; where there are fewer, all are taken and a line says so.
         val_best: choose by validation loss; otherwise the newest.
+        among: names of files that may be chosen, where the folder may hold more; by default all.
 
     Raises:
         CosyFlowError: there is no checkpoint to average, or they do not fit each other.
     """
     if num < 1:
         raise CosyFlowError(f"num: {num} checkpoints cannot be averaged, at least 1 is needed")
-    there = list_checkpoints(src_path)
+    there = [each for each in list_checkpoints(src_path) if among is None or storage.name(each.uri) in among]
     chosen = choose(there, num, val_best)
     if not chosen:
         wanted = "with a validation loss in its yaml " if val_best else ""

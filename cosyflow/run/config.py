@@ -182,8 +182,9 @@ def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
     values: dict[str, Any] = {"data_root": ""}
     for name, value in parameters.items():
         if name not in FIELDS:
-            near = ", ".join(difflib.get_close_matches(name, FIELDS, n=2)) or "docs/parameters.md has them all"
-            problems.append(Problem(name, f"no such setting; did you mean {near}?"))
+            near = difflib.get_close_matches(name, FIELDS, n=2)
+            hint = f"did you mean {', '.join(near)}?" if near else "docs/parameters.md has them all"
+            problems.append(Problem(name, f"no such setting; {hint}"))
             continue
         try:
             values[name] = _typed(name, value)
@@ -314,7 +315,7 @@ def _typed(name: str, value: Any) -> Any:
     if kind is bool and isinstance(value, bool):
         return value
     if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        if kind is int and value != int(value):
+        if kind is int and isinstance(value, float) and not value.is_integer():
             raise ValueError(f"{value} is not a whole number")
         return kind(value)
     words = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}

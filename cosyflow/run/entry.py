@@ -29,7 +29,8 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         `record` (URI), `subsets`, `todo` ("nothing" when all is done), and by stage, as `stamp_STAGE`, what a cache
         knows its tasks by.
 
-    A refusal is left for the run's report and told in a line for each problem; the process then ends with status 2.
+    A refusal is left for the run's report and told in a line for each problem; the process then ends with status 2, and
+    with 1 after any other failure.
     """
     run_id = ends.run_id()
     try:
@@ -38,11 +39,16 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
             say("plan", f"{name} = {settings[name]!r} ({source})")
         made = plan.plan(settings, origin)
     except RefusalError as refusal:
-        root = data_root_of(described, str(parameters.get("data_root", "")))
-        _leave_refusal(root, run_id, refusal)
+        _leave_failure(described, parameters, "; ".join(map(str, refusal.problems)))
         for line in refusal.lines:
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - the same lines as those of the commands
         sys.exit(2)
+    except CosyFlowError as error:  # a store that was there for the checks and is no more
+        _leave_failure(described, parameters, str(error))
+        say("plan", f"failed: {error}")
+        sys.exit(1)
+    for warning in made.warnings:
+        say("plan", f"warning: {warning}")
     plan.leave(made, run_id)
     for link in made.unfinished:
         say("plan", f"to do: {link.label}")
@@ -75,11 +81,12 @@ def data_root_of(described: str, data_root: str) -> str:
         return ""
 
 
-def _leave_refusal(data_root: str, run_id: str, refusal: RefusalError) -> None:
-    if not data_root or not run_id:
+def _leave_failure(described: str, parameters: Mapping[str, Any], error: str) -> None:
+    data_root = data_root_of(described, str(parameters.get("data_root", "")))
+    if not data_root:
         return
     try:
         with storage.impatient():
-            ends.leave(data_root, End("plan", "", "failed", 0.0, "; ".join(map(str, refusal.problems))), run_id)
-    except CosyFlowError as error:
-        say("plan", f"the refusal cannot be left for the report ({error})")
+            ends.leave(data_root, End("plan", "", "failed", 0.0, error))
+    except CosyFlowError as trouble:
+        say("plan", f"this cannot be left for the report ({trouble})")

@@ -62,14 +62,18 @@ def find_work(stage: Stage, record: Record, name: str, inputs: Sequence[Manifest
             f"{stage.name} {name}: got the outputs of {', '.join(given) or 'nothing'},"
             f" it works on those of {', '.join(expected) or 'nothing'}"
         )
+    if stage.per == "subset" and {manifest.name for manifest in inputs} - {name}:
+        names = ", ".join(sorted({manifest.name for manifest in inputs}))
+        raise CosyFlowError(f"{stage.name} {name}: got the outputs of {names}, it works on those of one subset")
     settings = keys.plain(stage.settings(record, name, digests))
     key = keys.key_of(stage.name, name, stage.version, settings, [manifest.digest for manifest in inputs])
     folder = storage.join(stage.place(record, name), key)
     found = stage.find(folder, record)
     problem = ""
     if found is not None:
+        reason = stage.accepts(found, record)  # refuses also what has lost files: doing it again would not mend it
         lost = lost_files(found)
-        problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else stage.accepts(found, record)
+        problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else reason
     return Work(stage, name, key, folder, settings, tuple(inputs), None if problem else found, problem)
 
 

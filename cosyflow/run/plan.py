@@ -17,10 +17,12 @@ from cosyflow.run.chain import Link, walk, why_broken
 from cosyflow.run.config import Run
 from cosyflow.run.ends import End
 from cosyflow.run.execute import SKIPPED, point_to, skipped
+from cosyflow.run.recipes import NO_SUBSETS, is_usable
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import LATEST
 
+SUBSET_LISTS = ("train_subsets", "dev_subsets", "test_subsets")
 PROBE = ".cosyflow-write-probe"
 
 
@@ -31,6 +33,7 @@ class Plan:
     Attributes:
         uri: of its record.
         links: all its work, done or not.
+        warnings: what may be wrong and cannot be seen from here.
         origin: where each setting that has not its default came from ("parameter" or "run").
     """
 
@@ -38,6 +41,7 @@ class Plan:
     uri: str
     links: tuple[Link, ...]
     origin: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     @property
     def unfinished(self) -> list[Link]:
@@ -66,35 +70,68 @@ def check(settings: Mapping[str, Any]) -> Record:
     Raises:
         RefusalError: something of it is wrong; it has all the problems.
     """
-    run, problems = config.repaired(settings)
-    record, more = _record(run)
-    problems += more
-    if record is not None:
-        told = {problem.setting for problem in problems}  # which have other values here than were asked for
-        problems += [problem for problem in _problems(record) if problem.setting not in told]
-    if problems or record is None:
-        raise RefusalError(dict.fromkeys(problems))
+    record, problems = look(settings)
+    wrong = [problem for problem in problems if not problem.is_warning]
+    if wrong or record is None:
+        raise RefusalError(wrong)
     return record
 
 
-def _record(run: Run) -> tuple[Record | None, list[Problem]]:
-    """The record, without what is wrong with the recipe or the subsets."""
-    try:
-        return Record.of(run), []
-    except RefusalError as refusal:
-        problems = list(refusal.problems)
-    wrong = tuple(problem.setting for problem in problems)
-    right = tuple(override for override in run.overrides if not override.startswith(wrong))
-    for lesser in (
-        replace(run, overrides=right),
-        replace(run, overrides=()),
-        replace(run, overrides=(), train_subsets=(), dev_subsets=(), test_subsets=()),
-    ):
+def look(settings: Mapping[str, Any]) -> tuple[Record | None, list[Problem]]:
+    """The record of a run, and all that is or may be wrong with it; nothing is written."""
+    run, problems = config.repaired(settings)
+    told = {problem.setting for problem in problems}
+    record, more, replaced = _record(run)
+    problems += more
+    if record is not None:
+        # a default in place of a wrong value was not asked for, so what is wrong with it is nobody's problem
+        problems += [problem for problem in _problems(record) if problem.setting not in told | replaced]
+    return record, list(dict.fromkeys(problems))
+
+
+def _record(run: Run) -> tuple[Record | None, list[Problem], set[str]]:
+    """The record without what is wrong with the recipe or the subsets, and the settings that have defaults instead."""
+    problems: list[Problem] = []
+    replaced: set[str] = set()
+    while True:
         try:
-            return Record.of(lesser), problems
-        except RefusalError:
-            continue
-    return None, problems
+            return Record.of(run), problems, replaced
+        except RefusalError as refusal:
+            problems += refusal.problems
+            wrong = {problem.setting for problem in refusal.problems}
+        changes = _without(run, wrong)
+        if not changes:
+            return None, problems, set()
+        replaced |= {name for name, value in changes.items() if name != "overrides" and not value}
+        run = replace(run, **changes)
+
+
+def _without(run: Run, wrong: set[str]) -> dict[str, Any]:
+    """The settings without what is wrong with them; where that cannot be told, without any; else nothing."""
+    if wrong & set(SUBSET_LISTS):
+        usable = _usable_subsets(run)
+        changes = usable if any(getattr(run, name) != usable[name] for name in usable) else dict.fromkeys(usable, ())
+    else:
+        kept = tuple(override for override in run.overrides if not _is_about(override, wrong))
+        changes = {"overrides": kept if kept != run.overrides else ()}
+    return {name: value for name, value in changes.items() if value != getattr(run, name)}
+
+
+def _is_about(override: str, settings: set[str]) -> bool:
+    key = override.partition("=")[0]
+    return any(f"{key}.".startswith(f"{setting}.") or setting.startswith(f"{key}.") for setting in settings)
+
+
+def _usable_subsets(run: Run) -> dict[str, tuple[str, ...]]:
+    """The lists of subsets without names that cannot be, or that were there before."""
+    seen: set[str] = set()
+    found: dict[str, tuple[str, ...]] = {}
+    for use in SUBSET_LISTS:
+        names = getattr(run, use)
+        is_none = use == "test_subsets" and names == (NO_SUBSETS,)
+        found[use] = tuple(name for name in dict.fromkeys(names) if is_none or (is_usable(name) and name not in seen))
+        seen.update(names)
+    return found
 
 
 def _problems(record: Record) -> list[Problem]:
@@ -112,7 +149,10 @@ def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -
     Raises:
         RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
     """
-    record = check(settings)
+    record, problems = look(settings)
+    wrong = [problem for problem in problems if not problem.is_warning]
+    if wrong or record is None:
+        raise RefusalError(wrong)
     _refuse_old_data_root(record)
     digests = Digests(record.digests)
     try:
@@ -126,7 +166,7 @@ def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -
     for link in links:
         if link.work and link.finished:
             point_to(link.work, record, link.finished)
-    return Plan(record, uri, links, origin or {})
+    return Plan(record, uri, links, origin or {}, tuple(map(str, problems)))
 
 
 def leave(plan: Plan, run: str) -> None:
@@ -142,7 +182,8 @@ def leave(plan: Plan, run: str) -> None:
 
 def _check(find: Any, record: Record) -> list[Problem]:
     try:
-        return list(find(record))
+        with storage.impatient():  # somebody waits for the answer
+            return list(find(record))
     except RefusalError as refusal:
         return list(refusal.problems)
     except CosyFlowError as error:  # an address that cannot be looked at
@@ -154,10 +195,9 @@ def _no_write_access(record: Record) -> Iterator[Problem]:
     root = record.run.data_root
     try:
         if storage.is_remote(root):
-            with storage.impatient():
-                probe = storage.join(root, PROBE)
-                storage.write_text(probe, "")
-                storage.remove(probe)
+            probe = storage.join(root, PROBE)
+            storage.write_text(probe, "")
+            storage.remove(probe)
             return
         there = next(path for path in [Path(root).absolute(), *Path(root).absolute().parents] if path.exists())
         if not there.is_dir():
@@ -177,8 +217,8 @@ def _refuse_old_data_root(record: Record) -> None:
             if storage.exists(uri) and "version" not in storage.read_json(uri):
                 text = (
                     f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was"
-                    " made of; give another data root. A training of it goes on from its newest checkpoint:"
-                    " --checkpoint FILE"
+                    " made of; give another data root. To go on from a training of it, name its newest checkpoint:"
+                    " --resume_from FILE"
                 )
                 raise RefusalError([Problem("data_root", text)])
 

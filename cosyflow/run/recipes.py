@@ -75,7 +75,7 @@ def resolve_subsets(
     problems = []
     for use in ("train", "dev", "test"):
         for subset in getattr(subsets, use):
-            if not subset or "/" in subset or subset in (NO_SUBSETS, ".", ".."):
+            if not is_usable(subset):
                 problems.append(
                     Problem(f"{use}_subsets", f"{subset!r} is not the name of a subset; name a folder or archive")
                 )
@@ -84,3 +84,8 @@ def resolve_subsets(
     if problems:
         raise RefusalError(problems)
     return subsets
+
+
+def is_usable(subset: str) -> bool:
+    """Whether a subset can have this name, which is that of a folder or an archive."""
+    return bool(subset) and "/" not in subset and subset not in (NO_SUBSETS, ".", "..")

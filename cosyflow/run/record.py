@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cosyflow import storage
 from cosyflow.config.recipe import RECIPES, Recipe
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run import config
 from cosyflow.run.config import Run
 from cosyflow.run.recipes import Subsets, load_recipe, recipe_name, recipe_path, resolve_subsets
@@ -46,6 +46,8 @@ class Record:
     recipe_name: str
     recipe_file: str
     recipe: Recipe
+    place: str = field(default="", compare=False)
+    """Where it was read; a task of a newer version of CosyFlow would give it another digest."""
 
     @classmethod
     def of(cls, run: Run) -> Record:
@@ -63,8 +65,8 @@ class Record:
         try:
             recipe = _read_recipe(content["recipe"])
             run = config.from_parameters(content["run"])
-            return cls(run, content["recipe_name"], content["recipe_file"], recipe)
-        except (KeyError, TypeError, ValidationError) as error:
+            return cls(run, content["recipe_name"], content["recipe_file"], recipe, uri)
+        except (KeyError, TypeError, ValidationError, RefusalError) as error:
             raise CosyFlowError(
                 f"{uri}: not a record of this version of CosyFlow ({error}); start the run anew"
             ) from error
@@ -87,7 +89,7 @@ class Record:
 
     @property
     def uri(self) -> str:
-        return storage.join(self.run.data_root, RECORDS, f"{self.digest[:DIGEST_LENGTH]}.json")
+        return self.place or storage.join(self.run.data_root, RECORDS, f"{self.digest[:DIGEST_LENGTH]}.json")
 
     def write(self) -> str:
         """Writes the record where it belongs, unless it is there. Returns its URI."""

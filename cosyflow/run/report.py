@@ -26,11 +26,15 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
             "RUNNING". Then the ends of the tasks tell.
         error: what the server says of it.
     """
+    record, trouble = None, ""
     try:
         ends, uri = read_ends(data_root, run)
-        record = Record.read(uri) if uri else None
     except CosyFlowError as problem:
         return f"# CosyFlow run\n\nEnded as **{state}**. {error}\n\nIts tasks' ends cannot be read: {problem}\n"
+    try:
+        record = Record.read(uri) if uri else None
+    except CosyFlowError as problem:
+        trouble = str(problem)
     ordered = in_order(ends)
     failures = [end for end in ordered if end.state == "failed"]
     if state == UNKNOWN:
@@ -52,6 +56,8 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
         lines += ["", "Stand-in models took part: nothing here is fit for use."]
     if record:
         lines += ["", f"Settings: `{record.uri}`"]
+    elif trouble:
+        lines += ["", f"The run's settings cannot be read: {trouble}"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -82,14 +88,14 @@ def summary(ends: Sequence[End], report: str) -> dict[str, Any]:
         )
         if manifest and end.stage == "register":
             versions = manifest.details.get("versions", {})
-            registered += [{"name": name, "version": version} for name, version in versions.items()]
+            registered += [{"name": name, "version": version} for name, version in sorted(versions.items())]
     return {"stages": stages, "registered": registered, "report": report}
 
 
 def in_order(ends: Sequence[End]) -> list[End]:
-    """In the order of the stages; what is no stage comes first."""
+    """In the order of the stages, those of one by name; what is no stage comes first."""
     order = list(STAGES)
-    return sorted(ends, key=lambda end: order.index(end.stage) if end.stage in order else -1)
+    return sorted(ends, key=lambda end: (order.index(end.stage) if end.stage in order else -1, end.name))
 
 
 def describe_counts(manifests: Sequence[Manifest]) -> str:
@@ -127,7 +133,7 @@ def loss_lines(manifest: Manifest) -> list[str]:
 def registry_lines(manifest: Manifest) -> list[str]:
     """The versions that were registered."""
     versions = manifest.details.get("versions", {}) if manifest.stage == "register" else {}
-    return [f"{'Registered':<16} {name} version {version}" for name, version in versions.items()]
+    return [f"{'Registered':<16} {name} version {version}" for name, version in sorted(versions.items())]
 
 
 def _reason(state: str, error: str, failures: Sequence[End]) -> str:

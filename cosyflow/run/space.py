@@ -12,9 +12,14 @@ from cosyflow.run.record import Record
 
 
 def too_little_space(record: Record, needed: int) -> Iterator[Problem]:
-    """A problem when the data root is on this machine and its disk has less than `needed` bytes free."""
+    """A problem when the disk of a data root on this machine has less than `needed` bytes free; elsewhere a warning."""
     root = record.run.data_root
     if storage.is_remote(root):
+        if needed:
+            text = (
+                f"{root}: about {needed / 1e9:.1f} GB will be written; whether the store has room cannot be seen here"
+            )
+            yield Problem("data_root", text, is_warning=True)
         return
     there = next(path for path in [Path(root).absolute(), *Path(root).absolute().parents] if path.exists())
     free = shutil.disk_usage(there).free

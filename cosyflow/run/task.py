@@ -51,8 +51,12 @@ def run_stage(
 
     A failure is left for the run's report and told in one line; the process then ends with status 1.
     """
-    found = Record.read(record)
-    manifests = [Manifest.read(artifact.path) for artifact in inputs]
+    try:
+        found = Record.read(record)
+        manifests = [Manifest.read(artifact.path) for artifact in inputs]
+    except CosyFlowError as error:  # without them nobody knows where an end is looked for
+        say(f"{stage} {subset}".strip(), f"failed: {error}")
+        sys.exit(1)
     name = subset or _name(stage, found, manifests)
     start = time.monotonic()
     try:
@@ -87,7 +91,12 @@ def _work(
         )
     if any(execute.is_skipped(manifest) for manifest in manifests):
         return execute.skipped(definition, name)
-    work = execute.find_work(definition, record, name, manifests, Digests(record.digests))
+    try:
+        work = execute.find_work(definition, record, name, manifests, Digests(record.digests))
+    except CosyFlowError:
+        if definition.is_beyond(record):  # what names its work, a model of another stage, need not be there
+            return execute.skipped(definition, name)
+        raise
     if work.finished is None and definition.is_beyond(record):
         return execute.skipped(definition, name)
     return execute.execute(work, record, task_config)
@@ -106,6 +115,6 @@ def _describe(manifest: Manifest, made: Artifact, metrics: Metrics) -> None:
         reused=manifest.reused,
         stand_ins=manifest.stand_ins,
     )
-    for name, value in {**manifest.counts, "seconds": manifest.seconds, **manifest.details}.items():
+    for name, value in {**manifest.details, **manifest.counts, "seconds": manifest.seconds}.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             metrics.log_metric(name, float(value))

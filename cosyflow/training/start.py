@@ -15,7 +15,7 @@ from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.checkpoints import Checkpoint, list_checkpoints
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.resumption import Resumption, nothing_to_continue, share_newest
+from cosyflow.training.resumption import Resumption, load, nothing_to_continue, share_newest
 
 
 def check_folder(arguments: Arguments, conf: TrainConf) -> None:
@@ -29,6 +29,11 @@ def check_folder(arguments: Arguments, conf: TrainConf) -> None:
         problem = _obstacle(arguments, conf, there)
         if problem is not None:
             raise RefusalError([problem])
+    elif arguments.resume_from:
+        begun = _checkpoint_at(arguments.resume_from).epoch + 1
+        if begun >= conf.max_epoch:
+            text = f"{arguments.resume_from} has {begun} epochs behind it, of {conf.max_epoch}; ask for more"
+            raise RefusalError([Problem(f"{arguments.section}.max_epoch", text)])
 
 
 def _obstacle(arguments: Arguments, conf: TrainConf, there: list[Checkpoint]) -> Problem | None:
@@ -56,9 +61,28 @@ def _obstacle(arguments: Arguments, conf: TrainConf, there: list[Checkpoint]) ->
     return None
 
 
+def _checkpoint_at(uri: str) -> Checkpoint:
+    """The checkpoint of a whole epoch whose weights are at a URI. Raises RefusalError when there is none."""
+    found = [each for each in list_checkpoints(storage.parent(uri)) if each.weights == storage.join(uri)]
+    if not found or not found[0].is_whole_epoch or not found[0].has_state:
+        text = f"{uri}: not the checkpoint of a whole epoch with its state beside it; name such an epoch_N_whole.pt"
+        raise RefusalError([Problem("resume_from", text)])
+    return found[0]
+
+
 def choose_resumption(arguments: Arguments, ranks: Ranks, tell: Callable[[str], None]) -> Resumption | None:
-    """What the run goes on from, equal on every rank: the newest checkpoint of its folder; None starts a new run."""
-    return share_newest(arguments.model_dir, ranks, tell)
+    """What the run goes on from, equal on every rank: the newest checkpoint of its folder, else --resume_from.
+
+    None starts a new run.
+
+    Raises:
+        UnusableError: of --resume_from the state is not there, or files are damaged.
+    """
+    newest = share_newest(arguments.model_dir, ranks, tell)
+    if newest is not None or not arguments.resume_from:
+        return newest
+    tell(f"takes weights, optimizer and position of {arguments.resume_from}")
+    return load(_checkpoint_at(arguments.resume_from))
 
 
 def load_checkpoint(model: nn.Module, resumption: Resumption) -> None:

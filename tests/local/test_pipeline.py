@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from cosyflow.errors import RefusalError
+from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
-from cosyflow.stages import NUMBERS
 from cosyflow.standins import espeak
 from cosyflow.standins.corpus import SPEAKERS, pack_corpus, serve, speak_corpus
 from cosyflow.standins.models import make_stand_ins
-from pipelines.demo import demo_arguments, find_subsets
+from pipelines.demo import demo_settings, find_subsets
 from pipelines.running import run
 
 pytestmark = [
@@ -31,22 +33,26 @@ EPOCHS = 2
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that ended: the arguments to repeat it, what the terminal showed, and the manifests by stage."""
+    """A run that ended: its settings, how it ended, what the terminal showed, and its summary for programs."""
 
-    arguments: dict[str, Any]
+    settings: dict[str, Any]
     status: int
     shown: str
-    manifests: dict[str, list[Manifest]]
+    summary: dict[str, Any]
+
+    def states(self) -> dict[tuple[str, str], str]:
+        return {(entry["stage"], entry["name"]): entry["state"] for entry in self.summary["stages"]}
+
+    def manifests(self, stage: str) -> list[Manifest]:
+        """What a stage made or handed on."""
+        entries = [entry for entry in self.summary["stages"] if entry["stage"] == stage]
+        return [Manifest.read(str(Path(entry["uri"]) / "manifest.json")) for entry in entries]
 
 
-def run_pipeline(arguments: dict[str, Any], run_dir: Path) -> Finished:
+def run_pipeline(settings: dict[str, Any], run_dir: Path) -> Finished:
     terminal = io.StringIO()
-    status = run(arguments, run_dir, terminal)
-    manifests: dict[str, list[Manifest]] = {stage: [] for stage in NUMBERS}
-    for path in run_dir.rglob("manifest"):
-        manifest = Manifest.read(str(path))
-        manifests[manifest.stage].append(manifest)
-    return Finished(arguments, status, terminal.getvalue(), manifests)
+    status = run(settings, run_dir, terminal)
+    return Finished(settings, status, terminal.getvalue(), json.loads((run_dir / "summary.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -55,37 +61,38 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def arguments(work_dir: Path) -> Iterator[dict[str, Any]]:
+def settings(work_dir: Path) -> Iterator[dict[str, Any]]:
     make_stand_ins(work_dir / "pretrained")
     speak_corpus(work_dir / "corpus", [speaker for speaker in SPEAKERS if speaker.subset in SUBSETS])
     pack_corpus(work_dir / "corpus", work_dir / "archives")
     with serve(work_dir / "archives") as url:
         tree = find_subsets(work_dir / "corpus")
-        overrides = {"overrides": [f"train_conf.max_epoch={EPOCHS}"]}
-        yield demo_arguments(tree, url, work_dir / "pretrained", work_dir) | overrides
+        overrides = {"overrides": [f"train_conf.max_epoch={EPOCHS}"], "average_num": EPOCHS}
+        yield demo_settings(tree, url, work_dir / "pretrained", work_dir) | overrides
 
 
 @pytest.fixture(scope="module")
-def finished(arguments: dict[str, Any], work_dir: Path) -> Finished:
-    return run_pipeline(arguments, work_dir / "first run")
+def finished(settings: dict[str, Any], work_dir: Path) -> Finished:
+    return run_pipeline(settings, work_dir / "first run")
 
 
 def test_every_stage_works_and_says_so(finished: Finished) -> None:
     assert finished.status == 0, finished.shown
-    for place, stage in enumerate(NUMBERS, start=1):
+    for place, stage in enumerate(STAGES, start=1):
         assert re.search(rf"^\[stage {place}/10 {stage}", finished.shown, re.MULTILINE), stage
-        assert re.search(rf"^{stage} +\d\d:\d\d ", finished.shown, re.MULTILINE), stage
+        assert re.search(rf"^{stage} +\d\d:\d\d  made ", finished.shown, re.MULTILINE), stage
+    assert set(finished.states().values()) == {"made"}
     assert "KFP Executor" not in finished.shown
 
 
 def test_no_utterance_is_lost_on_the_way(finished: Finished, work_dir: Path) -> None:
     spoken = {subset: len(list((work_dir / "corpus" / subset).rglob("*.wav"))) for subset in SUBSETS}
     for stage in ("prepare", "speaker-embedding", "speech-token", "parquet"):
-        assert {manifest.name: manifest.counts["outputs"] for manifest in finished.manifests[stage]} == spoken
+        assert {manifest.name: manifest.counts["outputs"] for manifest in finished.manifests(stage)} == spoken
 
 
 def test_test_subsets_are_prepared_and_go_into_neither_list(finished: Finished) -> None:
-    (lists,) = finished.manifests["merge"]
+    (lists,) = finished.manifests("merge")
     texts = {name: (Path(lists.uri) / f"{name}.data.list").read_text() for name in ("train", "dev")}
     assert "/train-clean-100/" in texts["train"]
     assert "/dev-clean/" in texts["dev"]
@@ -93,7 +100,7 @@ def test_test_subsets_are_prepared_and_go_into_neither_list(finished: Finished) 
 
 
 def test_training_lowers_the_loss(finished: Finished) -> None:
-    (trained,) = finished.manifests["train"]
+    (trained,) = finished.manifests("train")
     assert trained.details["train_loss_last"] < trained.details["train_loss_first"]
     assert re.search(r"^Training loss +\d+\.\d+ in the first epoch", finished.shown, re.MULTILINE)
 
@@ -101,8 +108,8 @@ def test_training_lowers_the_loss(finished: Finished) -> None:
 def test_models_are_registered_as_candidates_and_marked_as_made_with_stand_ins(finished: Finished) -> None:
     from mlflow import MlflowClient
 
-    (registered,) = finished.manifests["register"]
-    uri = finished.arguments["mlflow_uri"]
+    (registered,) = finished.manifests("register")
+    uri = finished.settings["mlflow_uri"]
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     versions = registered.details["versions"]
     assert sorted(versions) == ["cosyvoice2.tiny-llm", "cosyvoice2.tiny-llm-onnx", "cosyvoice2.tiny-llm-torchscript"]
@@ -112,30 +119,54 @@ def test_models_are_registered_as_candidates_and_marked_as_made_with_stand_ins(f
         assert version.tags["cosyflow.stand_ins"] == "true"
         assert f"{name} version {number}" in finished.shown
     assert registered.stand_ins
+    told = {entry["name"]: entry["version"] for entry in finished.summary["registered"]}
+    assert told == versions
 
 
-def test_a_second_run_hands_on_everything(finished: Finished, work_dir: Path) -> None:
-    again = run_pipeline(finished.arguments, work_dir / "second run")
+def test_a_second_run_has_nothing_to_do(finished: Finished, work_dir: Path) -> None:
+    start = time.monotonic()
+    again = run_pipeline(finished.settings, work_dir / "second run")
+    assert time.monotonic() - start < 10
     assert again.status == 0, again.shown
-    assert all(manifest.reused for manifests in again.manifests.values() for manifest in manifests)
-    for stage in NUMBERS:
+    assert again.states() == dict.fromkeys(finished.states(), "reused")
+    assert not (work_dir / "second run" / "kfp").exists()
+    for stage in STAGES:
         assert re.search(rf"^{stage} +reused ", again.shown, re.MULTILINE), stage
+    versions = [{entry["name"]: entry["version"] for entry in run.summary["registered"]} for run in (again, finished)]
+    assert versions[0] == versions[1]
 
 
 def test_a_deleted_output_is_made_again_and_nothing_else(finished: Finished, work_dir: Path) -> None:
-    (dev,) = [manifest for manifest in finished.manifests["speech-token"] if manifest.name == "dev-clean"]
+    (dev,) = [manifest for manifest in finished.manifests("speech-token") if manifest.name == "dev-clean"]
     (Path(dev.uri) / "utt2speech_token.pt").unlink()
-    again = run_pipeline(finished.arguments, work_dir / "third run")
+    again = run_pipeline(finished.settings, work_dir / "third run")
     assert again.status == 0, again.shown
-    worked = [(m.stage, m.name) for manifests in again.manifests.values() for m in manifests if not m.reused]
-    assert worked == [("speech-token", "dev-clean")]
+    assert [work for work, state in again.states().items() if state == "made"] == [("speech-token", "dev-clean")]
+    report = Path(again.summary["report"]).read_text()
+    assert "| speech-token | dev-clean | made |" in report
+    assert "| speech-token | train-clean-100 | reused |" in report
 
 
-def test_a_subset_that_is_not_at_the_url_is_named(finished: Finished, work_dir: Path) -> None:
-    arguments = {**finished.arguments, "dev_subsets": ["dev-other"]}
-    failed = run_pipeline(arguments, work_dir / "failed run")
+def test_a_training_that_fails_is_named_with_its_reason(finished: Finished, work_dir: Path) -> None:
+    """Weights that the training cannot start from: they are there, so nothing can be said of them beforehand."""
+    weights = work_dir / "weights.pt"
+    weights.write_bytes(b"not weights")
+    failed = run_pipeline({**finished.settings, "checkpoint": str(weights)}, work_dir / "failed run")
     assert failed.status == 1
     (line,) = [line for line in failed.shown.splitlines() if line.startswith("FAILED")]
-    assert "stage download dev-other: " in line
-    assert finished.arguments["data_url"] in line
-    assert json.loads((work_dir / "data" / "download" / "dev-clean" / "latest.json").read_text())["name"] == "dev-clean"
+    assert re.match(r"FAILED after \d\d:\d\d: stage train cosyvoice2\.tiny-llm: ", line)
+    assert "weights.pt" in line
+    states = failed.states()
+    assert states["merge", "lists"] == "reused"
+    assert [work for work, state in states.items() if state == "failed"] == [("train", "cosyvoice2.tiny-llm")]
+    report = Path(failed.summary["report"]).read_text()
+    assert "- **train cosyvoice2.tiny-llm** failed: " in report
+    assert "| average |" not in report
+
+
+def test_a_subset_that_is_not_at_the_url_is_refused_before_any_work(finished: Finished, work_dir: Path) -> None:
+    with pytest.raises(
+        RefusalError, match=rf"^dev_subsets: {finished.settings['data_url']}/dev-other\.tar\.gz: no such"
+    ):
+        run_pipeline({**finished.settings, "dev_subsets": ["dev-other"]}, work_dir / "refused run")
+    assert not (work_dir / "refused run").exists()

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from cosyflow.stages import NUMBERS
+from cosyflow.run.stages import STAGES
 from cosyflow.standins import espeak
 from cosyflow.standins.corpus import SPEAKERS, pack_corpus, serve, speak_corpus
 from cosyflow.standins.models import make_stand_ins
-from pipelines.demo import demo_arguments, find_subsets
+from pipelines.demo import demo_settings, find_subsets
 from tests.local.test_pipeline import Finished, run_pipeline
 
 pytestmark = [
@@ -55,9 +55,10 @@ class Corpus:
 
     def run(self, recipe: str, model: str) -> Finished:
         subsets = find_subsets(self.directory / "corpus")
-        given = demo_arguments(subsets, self.url, self.directory / "pretrained", self.directory, recipe)
+        given = demo_settings(subsets, self.url, self.directory / "pretrained", self.directory, recipe)
         section = "train_conf_gan" if model == "hifigan" else "train_conf"
-        asked: dict[str, Any] = {"model": model, "overrides": [f"{section}.max_epoch={EPOCHS[model]}"]}
+        epochs = EPOCHS[model]
+        asked: dict[str, Any] = {"model": model, "overrides": [f"{section}.max_epoch={epochs}"], "average_num": epochs}
         return run_pipeline(given | asked, self.directory / "runs" / f"{recipe}-{model}")
 
 
@@ -80,30 +81,30 @@ def test_from_archives_to_registered_models(version: str, corpus: Corpus) -> Non
         assert finished.status == 0, finished.shown
         if number:
             assert data_stages_that_worked(finished) == MADE_ANEW[model]
-        (trained,) = finished.manifests["train"]
+        (trained,) = finished.manifests("train")
         assert (trained.name, trained.counts["epochs"]) == (f"{recipe}-{model}", EPOCHS[model])
         first, last = trained.details["train_loss_first"], trained.details["train_loss_last"]
         assert math.isfinite(last)
         if model != "hifigan":  # whose loss depends on discriminators that learn, too
             assert last < first
-        (exported,) = finished.manifests["export"]
+        (exported,) = finished.manifests("export")
         assert exported.files.keys() == files
         check_registered(finished, f"{recipe}-{model}", count=1 + len(files))
 
 
 def data_stages_that_worked(finished: Finished) -> set[str]:
     """Stages before the training that did not hand on what an earlier run had made."""
-    stages = list(NUMBERS)[: list(NUMBERS).index("train")]
-    return {stage for stage in stages if any(not manifest.reused for manifest in finished.manifests[stage])}
+    before = list(STAGES)[: list(STAGES).index("train")]
+    return {stage for (stage, _), state in finished.states().items() if stage in before and state == "made"}
 
 
 def check_registered(finished: Finished, name: str, count: int) -> None:
     """The averaged model and its exports are `count` registered models, each with its newest version as candidate."""
-    (registered,) = finished.manifests["register"]
+    (registered,) = finished.manifests("register")
     versions = registered.details["versions"]
     assert name in versions
     assert len(versions) == count
-    client = MlflowClient(tracking_uri=finished.arguments["mlflow_uri"])
+    client = MlflowClient(tracking_uri=finished.settings["mlflow_uri"])
     for registered_name, version in versions.items():
         assert int(client.get_model_version_by_alias(registered_name, "candidate").version) == version
         assert re.search(rf"^Registered +{registered_name} version {version}$", finished.shown, re.MULTILINE)

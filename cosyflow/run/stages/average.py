@@ -31,7 +31,9 @@ def work(job: Job) -> StageResult:
 
     (trained,) = job.inputs
     run = job.record.run
-    return average_model(trained.uri, storage.join(job.output, f"{run.model}.pt"), run.average_num, run.val_best)
+    made = storage.join(job.output, f"{run.model}.pt")
+    # a training of so many epochs may have gone on since, in the same folder
+    return average_model(trained.uri, made, run.average_num, run.val_best, among=trained.files)
 
 
 def check(record: Record) -> Iterator[Problem]:

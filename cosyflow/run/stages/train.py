@@ -168,7 +168,7 @@ def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Argume
 
 def _recipe_settings(record: Record) -> dict[str, Any]:
     part = record.run.model
-    found = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
+    found: dict[str, Any] = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
     if part == "llm" and record.run.dpo:
         found["dpo"] = _plain(record.recipe.dpo)
     for section, names in NOT_READ[part].items():
@@ -201,6 +201,8 @@ def _start_digests(record: Record, digests: Digests) -> dict[str, str]:
     qwen = _qwen(record)
     places = {"checkpoint": _checkpoint(record), "qwen": qwen}
     places |= {entry.name: getattr(record.run, entry.name) for entry in _identity() if entry.metadata["place"]}
+    if not record.run.dpo:
+        places.pop("ref_model")
     if not qwen:
         places["tokenizer"] = in_pretrained(record, TEXT_TOKENIZERS[record.version])
     return {name: _digest(uri, digests) for name, uri in places.items() if uri}
@@ -237,7 +239,7 @@ def _unread_settings(record: Record) -> Iterator[Problem]:
         section = key.partition(".")[0]
         is_unread = section in sections - read and not (section == "flow" and part == "hifigan")
         inner, _, last = key.rpartition(".")
-        if part != "hifigan" and last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
+        if last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
             is_unread = True
         if is_unread and section not in ("sample_rate", "token_frame_rate", "mel", "use_spk_embedding"):
             yield Problem(key, f"is not read where the {part} is trained; leave it out")
@@ -256,6 +258,8 @@ def _check_launch(record: Record) -> Iterator[Problem]:
     if run.job:
         try:
             read_settings(run.job)
+        except RefusalError as refusal:
+            yield from refusal.problems
         except CosyFlowError as error:
             yield Problem("job", f"{error}; mend the file")
     if run.num_nodes != 1 and run.launcher == "local":
@@ -267,6 +271,9 @@ def _check_launch(record: Record) -> Iterator[Problem]:
                 f"{run.data_root}: pods of a pytorchjob cannot see a folder of this machine; give an s3:// prefix, or"
                 " a job file that mounts it",
             )
+        if run.gpus_per_node > 0:
+            text = f"{run.gpus_per_node}; whether the cluster has {run.num_nodes} such machines cannot be seen here"
+            yield Problem("gpus_per_node", text, is_warning=True)
         return
     if run.num_nodes != 1 and run.launcher == AUTO:
         yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; on one machine it is 1")
@@ -292,7 +299,8 @@ def _tell_of_earlier_training(job: Job) -> None:
     say(label, f"a new training; the earlier one in {found.uri} differs in {'; '.join(differing)}")
     weights = max((file for file in found.files if file.endswith("_whole.pt")), key=_epoch, default="")
     if weights:
-        say(label, f"to start from its weights instead: --checkpoint {storage.join(found.uri, weights)}")
+        place = storage.join(found.uri, weights)
+        say(label, f"to start from its weights: --checkpoint {place}; with its whole state: --resume_from {place}")
 
 
 def _epoch(file: str) -> int:

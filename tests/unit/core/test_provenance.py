@@ -22,7 +22,7 @@ def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(provenance.COMMIT_VARIABLE, "c0ffee")
-    assert (git_commit(), git_is_clean()) == ("c0ffee", "unknown")
+    assert (git_commit(), git_is_clean()) == ("c0ffee", "true")
     monkeypatch.setenv(provenance.CLEAN_VARIABLE, "false")
     assert (git_commit(), git_is_clean()) == ("c0ffee", "false")
 

@@ -1,166 +1,95 @@
-"""Equal work is done once, interrupted work goes on, deleted work is noticed, a stage left out hands on."""
+"""What a stage leaves: a manifest that survives its file, and that knows when something of it is gone."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.stage import Manifest, StageResult, run_stage, stage_key
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
+from cosyflow.stage import (
+    MANIFEST,
+    Manifest,
+    StageResult,
+    digest_of,
+    earlier_manifest,
+    find_finished,
+    lost_files,
+    manifest_of_progress,
 )
 
 
-class Work:
-    """A stage function that counts its calls and writes one file."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def __call__(self, output: str) -> StageResult:
-        self.calls.append(output)
-        (Path(output) / "text").write_text("a hello\n")
-        return StageResult(counts={"inputs": 2, "outputs": 1, "rejects": 1}, files=["text"])
+def manifest(folder: Path, **changed: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "stage": "prepare", "name": "dev", "key": "k", "uri": str(folder), "digest": "d", "counts": {}, "files": {},
+        "folders": {}, "settings": {}, "inputs": [], "details": {}, "seconds": 0.0, "stand_ins": False,
+    }  # fmt: skip
+    return Manifest(**{**values, **changed})
 
 
-def run(root: Path, work: Work, active: bool = True, **settings: object) -> Manifest:
-    return run_stage("prepare", "dev-clean", str(root), [], settings, active, work, code=["cosyflow.errors"])
+def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
+    made = manifest(
+        tmp_path, counts={"a": 1}, folders={"tree": [1, 2]}, sources=["/x"], made_by={"run": "1"}, version=3
+    )
+    (tmp_path / MANIFEST).write_text(made.to_json())
+    assert Manifest.read(str(tmp_path / MANIFEST)) == made
+    assert find_finished(str(tmp_path)) == made
 
 
-def test_equal_work_is_done_once(tmp_path: Path) -> None:
-    work = Work()
-    first = run(tmp_path, work, instruct="no")
-    second = run(tmp_path, work, instruct="no")
-    assert len(work.calls) == 1
-    assert (first.reused, second.reused) == (False, True)
-    assert second.digest == first.digest
-    assert second.counts == {"inputs": 2, "outputs": 1, "rejects": 1}
+def test_one_of_version_0_1_has_no_version(tmp_path: Path) -> None:
+    old = json.loads(manifest(tmp_path).to_json())
+    for name in ("version", "sources", "digests", "made_by", "record"):
+        del old[name]
+    assert Manifest.from_json(json.dumps(old)).version == 0
 
 
-def test_other_settings_make_other_outputs(tmp_path: Path) -> None:
-    work = Work()
-    assert run(tmp_path, work, instruct="no").uri != run(tmp_path, work, instruct="yes").uri
-    assert len(work.calls) == 2
+@pytest.mark.parametrize("text", ["{", "[]", '{"stage": "prepare"}', '{"unknown": 1}'])
+def test_a_file_that_is_no_manifest_is_named_or_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(CosyFlowError, match=r"manifest.json: not a manifest of a CosyFlow stage"):
+        Manifest.read(str(tmp_path / MANIFEST))
+    assert find_finished(str(tmp_path)) is None
 
 
-def test_a_deleted_output_is_made_again(tmp_path: Path) -> None:
-    work = Work()
-    manifest = run(tmp_path, work)
-    (Path(manifest.uri) / "text").unlink()
-    assert not run(tmp_path, work).reused
-    assert len(work.calls) == 2
+def test_a_folder_without_a_manifest_is_unfinished(tmp_path: Path) -> None:
+    assert find_finished(str(tmp_path)) is None
+    assert find_finished(str(tmp_path / "nowhere")) is None
 
 
-def test_work_with_an_unreadable_manifest_is_done_again(tmp_path: Path) -> None:
-    work = Work()
-    manifest = run(tmp_path, work)
-    (Path(manifest.uri) / "manifest.json").write_text('{"layout": "of an older version"}')
-    assert not run(tmp_path, work).reused
-    assert len(work.calls) == 2
+def test_what_is_gone_or_of_another_size_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    for name in ("whole", "short", "tree/a", "tree/deep/b"):
+        (tmp_path / name).write_text("1234")
+    made = manifest(tmp_path, files={"whole": 4, "short": 4, "gone": 4}, folders={"tree": [2, 8]})
+    assert lost_files(made) == ["gone"]
+    (tmp_path / "short").write_text("12")
+    (tmp_path / "tree" / "deep" / "b").unlink()
+    assert lost_files(made) == ["short", "gone", "tree"]
 
 
-def test_a_file_deleted_from_a_folder_of_outputs_is_noticed(tmp_path: Path) -> None:
-    calls = []
-
-    def unpack(output: str) -> StageResult:
-        calls.append(output)
-        (Path(output) / "LibriTTS").mkdir(exist_ok=True)
-        for name in ("a.wav", "b.wav"):
-            (Path(output) / "LibriTTS" / name).write_bytes(b"RIFF")
-        return StageResult(counts={}, files=[], folders=["LibriTTS"], digest="of the archive")
-
-    for expected_calls in (1, 1):
-        manifest = run_stage("download", "dev-clean", str(tmp_path), [], {}, True, unpack, ["cosyflow.errors"])
-        assert len(calls) == expected_calls
-    (Path(manifest.uri) / "LibriTTS" / "b.wav").unlink()
-    run_stage("download", "dev-clean", str(tmp_path), [], {}, True, unpack, ["cosyflow.errors"])
-    assert len(calls) == 2
-
-
-def test_interrupted_work_goes_on_in_the_same_folder(tmp_path: Path) -> None:
-    folders = []
-
-    def interrupted(output: str) -> StageResult:
-        folders.append(output)
-        (Path(output) / "part-0").write_text("done")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_stage("prepare", "dev-clean", str(tmp_path), [], {}, True, interrupted, code=["cosyflow.errors"])
-    work = Work()
-    run(tmp_path, work)
-    assert work.calls == folders
-    assert (Path(folders[0]) / "part-0").exists()
-
-
-def test_a_stage_outside_the_range_hands_on_the_newest_outputs(tmp_path: Path) -> None:
-    work = Work()
-    run(tmp_path, work, instruct="old")
-    newest = run(tmp_path, work, instruct="new")
-    handed_on = run(tmp_path, work, active=False, instruct="whatever")
-    assert handed_on.reused
-    assert handed_on.uri == newest.uri
-
-
-def test_a_stage_outside_the_range_without_outputs_names_the_file_and_the_stage(tmp_path: Path) -> None:
-    with pytest.raises(CosyFlowError, match=r"prepare/dev-clean/latest.json: no such file; run the stage prepare for"):
-        run(tmp_path, Work(), active=False)
-
-
-def test_a_stage_outside_the_range_with_a_lost_output_names_it(tmp_path: Path) -> None:
-    manifest = run(tmp_path, Work())
-    (Path(manifest.uri) / "text").unlink()
-    with pytest.raises(CosyFlowError, match=r"/text: gone or of another size; run the stage prepare"):
-        run(tmp_path, Work(), active=False)
-
-
-def test_manifests_survive_the_file(tmp_path: Path) -> None:
-    manifest = run(tmp_path, Work())
-    assert Manifest.read(str(Path(manifest.uri) / "manifest.json")) == manifest
-
-
-def test_a_file_that_is_no_manifest_is_named(tmp_path: Path) -> None:
-    (tmp_path / "latest.json").write_text('{"stage": "prepare"}')
-    with pytest.raises(CosyFlowError, match=r"latest.json: not a manifest"):
-        Manifest.read(str(tmp_path / "latest.json"))
+def test_what_a_folder_handed_on_before_it_went_on_is_found_by_its_digest(tmp_path: Path) -> None:
+    fewer, more = manifest(tmp_path, digest="of 5"), manifest(tmp_path, digest="of 10")
+    assert manifest_of_progress("5-epochs") == "manifest.5-epochs.json"
+    (tmp_path / manifest_of_progress("5-epochs")).write_text(fewer.to_json())
+    (tmp_path / MANIFEST).write_text(more.to_json())
+    assert earlier_manifest(str(tmp_path), "of 5") == fewer
+    assert earlier_manifest(str(tmp_path), "of 7") is None
 
 
 def test_counts_must_add_up() -> None:
     with pytest.raises(AssertionError, match="3 inputs are not 1 outputs and 1 rejects"):
         StageResult(counts={"inputs": 3, "outputs": 1, "rejects": 1}, files=[])
+    StageResult(counts={"inputs": 2, "outputs": 1, "rejects": 1}, files=[])
 
 
-def test_stand_ins_are_marked_in_everything_made_with_them(tmp_path: Path) -> None:
-    def extract(output: str) -> StageResult:
-        return StageResult(counts={}, files=[], stand_ins=True)
-
-    def pack(output: str) -> StageResult:
-        return StageResult(counts={}, files=[])
-
-    code = ["cosyflow.errors"]
-    tokens = run_stage("speech-token", "dev-clean", str(tmp_path), [], {}, True, extract, code)
-    assert run_stage("parquet", "dev-clean", str(tmp_path), [tokens], {}, True, pack, code).stand_ins
+FILES = st.dictionaries(st.text("ab", min_size=1, max_size=3), st.text("01", min_size=1, max_size=3), max_size=4)
 
 
-@given(JSON_VALUES, JSON_VALUES)
-def test_keys_are_equal_exactly_when_settings_are(first: object, second: object) -> None:
-    def key(value: object) -> str:
-        return stage_key("prepare", "dev-clean", ["digest"], {"value": value}, "code")
-
-    # repr tells 1 from True and 0 from False, as JSON does and == does not
-    assert (key(first) == key(second)) == (canonical(first) == canonical(second))
-
-
-def canonical(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{name!r}:{canonical(value[name])}" for name in sorted(value)) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(canonical(item) for item in value) + "]"
-    return repr(value)
+@given(FILES, FILES)
+def test_the_digest_of_files_is_that_of_names_and_contents(one: dict[str, str], other: dict[str, str]) -> None:
+    assert (digest_of(one) == digest_of(other)) == (one == other)
+    assert digest_of(dict(reversed(one.items()))) == digest_of(one)

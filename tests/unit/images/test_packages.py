@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.unit.packages import CHECKOUT, import_with, locked, with_dependencies
 
-FURTHER = {"base": ["cosyflow.cli.main", "pipelines.cosyvoice", "pipelines.submitting", "minio", "kubernetes"]}
+ENTRIES = dict.fromkeys(["plan", "report"], "cosyflow/run/entry.py")
+"""Components that are no stage, and what they call."""
+FURTHER = {"base": ["cosyflow.cli.main", "pipelines.compiling", "pipelines.submitting", "minio", "kubernetes"]}
 
 
 def in_image(image: str) -> set[str]:
@@ -20,8 +23,9 @@ def in_image(image: str) -> set[str]:
 
 def stage_modules(component: str) -> set[str]:
     """The stage of a component, and what the stage imports when it works."""
-    module = f"cosyflow.stages.{component}"
-    tree = ast.parse((CHECKOUT / f"cosyflow/stages/{component}.py").read_text(encoding="utf-8"))
+    file = CHECKOUT / ENTRIES.get(component, f"cosyflow/run/stages/{component}.py")
+    module = ".".join(file.relative_to(CHECKOUT).with_suffix("").parts)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     return {module, *(name for name in imported if name.startswith("cosyflow."))}
 
@@ -37,6 +41,43 @@ def test_stages_import_with_what_their_image_has(image: str) -> None:
     assert components
     modules = sorted({module for component in components for module in stage_modules(component)})
     import_with(modules + FURTHER.get(image, []), in_image(image))
+
+
+PLAN = """
+from cosyflow.run import plan
+from cosyflow.run.record import Record
+
+settings = {settings!r}
+made = plan.plan(settings)
+assert [link.label for link in made.unfinished][0] == "download/train-a"
+assert Record.read(made.uri) == made.record
+"""
+
+
+@pytest.mark.parametrize("model", ["llm", "flow", "hifigan"])
+def test_a_whole_run_is_planned_with_what_the_base_image_has(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All stages look at the run there, those too that work in another image."""
+    for file in ("corpus/train-a/a.wav", "corpus/dev/a.wav", "models/campplus.onnx", "models/speech_tokenizer_v2.onnx"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "models" / "CosyVoice-BlankEN").mkdir()
+    (tmp_path / "models" / "CosyVoice-BlankEN" / "config.json").write_text("{}")
+    settings = {
+        "data_root": str(tmp_path / "data"),
+        "data_url": str(tmp_path / "corpus"),
+        "pretrained_dir": str(tmp_path / "models"),
+        "train_subsets": ["train-a"],
+        "dev_subsets": ["dev"],
+        "test_subsets": ["none"],
+        "model": model,
+        "launcher": "local",
+        "gpus_per_node": 8,
+    }
+    (tmp_path / "planned_in_the_base_image.py").write_text(PLAN.format(settings=settings))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
+    import_with(["planned_in_the_base_image"], in_image("base"))
 
 
 def test_the_base_image_is_without_the_large_packages() -> None:

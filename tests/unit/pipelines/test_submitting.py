@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cosyflow.run.config import from_parameters, read_file
 from pipelines.__main__ import main
+from tests.unit.pipelines.graph import Graph
 
 EXPERIMENT = {"experiment_id": "e-1", "display_name": "voices", "namespace": "team-a"}
 
@@ -24,10 +28,8 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     """Answers the v2beta1 API just enough for an experiment and a run, and keeps what it was asked."""
-    for name in ("KFP_HOST", "KFP_NAMESPACE", "KFP_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
     state = Server()
 
     class Handler(BaseHTTPRequestHandler):
@@ -71,23 +73,65 @@ def submit(server: Server, *options: str) -> int:
     return main(["submit", *places, "--data-root", "s3://bucket/data", *options])
 
 
-def test_a_run_is_created_with_the_parameters_in_their_types(
+def started(server: Server) -> Any:
+    """The body of the one request that starts a run."""
+    (run,) = [body for method, path, _, body in server.requests if (method, path.endswith("/runs")) == ("POST", True)]
+    return run
+
+
+def test_a_run_is_created_with_all_its_settings(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KFP_TOKEN", "secret-token")
-    assert submit(server, "--gpus-per-node", "8", "--train-subsets", "mine", "--no-use-amp", "--run-name", "first") == 0
-    (run,) = [body for method, path, _, body in server.requests if (method, path.endswith("/runs")) == ("POST", True)]
+    options = ["--gpus-per-node", "8", "--train-subsets", "mine", "--no-use-amp", "--set", "train_conf.max_epoch=3"]
+    assert submit(server, *options, "--run-name", "first") == 0
+    run = started(server)
     assert run["display_name"] == "first"
     assert run["experiment_id"] == "e-1"
-    parameters = run["runtime_config"]["parameters"]
-    assert parameters["data_root"] == "s3://bucket/data"
-    assert parameters["gpus_per_node"] == 8
-    assert parameters["train_subsets"] == ["mine"]
-    assert parameters["use_amp"] is False
+    assert run["runtime_config"]["parameters"].keys() == {"run"}
+    given = from_parameters(read_file(run["runtime_config"]["parameters"]["run"]))
+    assert (given.data_root, given.gpus_per_node, given.use_amp) == ("s3://bucket/data", 8, False)
+    assert (given.train_subsets, given.overrides) == (("mine",), ("train_conf.max_epoch=3",))
     assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "cosyvoice"
     assert "kubernetes" in run["pipeline_spec"]["platform_spec"]["platforms"]
     assert {token for _, _, token, _ in server.requests} == {"Bearer secret-token"}
-    assert capsys.readouterr().out.splitlines()[-1] == f"{server.url}/#/runs/details/r-1"
+    assert capsys.readouterr().out == f"{server.url}/#/runs/details/r-1\n"
+
+
+def test_what_a_file_says_of_the_graph_is_compiled_in(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("recipe: cosyvoice3\nsubsets_at_once: 4\nresources: {merge: {memory_limit: 9Gi}}\n")
+    assert submit(server, "--run", str(file)) == 0
+    graph = Graph(started(server)["pipeline_spec"]["pipeline_spec"])
+    assert graph.subsets_at_once == 4
+    assert graph.container("merge")["resources"]["resourceMemoryLimit"] == "9Gi"
+
+
+def test_places_are_the_servers_own(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is that of a volume there; the folder in which the command is given says nothing about it."""
+    monkeypatch.chdir(tmp_path)
+    assert submit(server, "--reject-dir", "volume/rejects") == 0
+    given = from_parameters(read_file(started(server)["runtime_config"]["parameters"]["run"]))
+    assert (given.reject_dir, given.pretrained_dir) == ("volume/rejects", "pretrained_models/CosyVoice2-0.5B")
+
+
+def test_a_run_is_called_by_its_recipe_part_and_time(server: Server) -> None:
+    assert submit(server, "--recipe", "cosyvoice2.tiny", "--model", "flow") == 0
+    assert re.fullmatch(r"cosyvoice2\.tiny flow, \d{4}-\d\d-\d\d \d\d:\d\d", started(server)["display_name"])
+
+
+def test_the_page_is_told_where_people_see_it(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit(server, "--ui-url", "https://kfp.example/") == 0
+    assert capsys.readouterr().out == "https://kfp.example/#/runs/details/r-1\n"
+
+
+def test_an_impossible_setting_is_refused_before_the_server_is_asked(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(server, "--average-num", "0", "--set", "start_stage=9") == 2
+    settings = [line.split(": ")[:2] for line in capsys.readouterr().err.splitlines()]
+    assert sorted(settings) == [["error", "average_num"], ["error", "start_stage"]]
+    assert server.requests == []
 
 
 def test_a_refusal_is_one_line(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

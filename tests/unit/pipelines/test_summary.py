@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cosyflow.run.config import from_parameters
+from cosyflow.run.ends import End
+from cosyflow.run.execute import skipped
+from cosyflow.run.record import Record
+from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
 from pipelines.summary import summarize
 
-ARGUMENTS = {"data_root": "/data", "mlflow_uri": "sqlite:////data/mlflow.db"}
-
 
 def manifest(stage: str, **changed: Any) -> Manifest:
-    values: dict[str, Any] = {
-        "name": "x",
-        "key": "k",
-        "uri": "u",
-        "digest": "d",
-        "counts": {},
-        "files": {},
-        "folders": {},
-    }
-    values |= {"settings": {}, "inputs": [], "details": {}, "seconds": 61.0, "stand_ins": False, **changed}
-    return Manifest(stage=stage, **values)
+    return replace(skipped(STAGES[stage], "x"), **{"uri": "u", "details": {}, "seconds": 61.0, **changed})
 
 
-def lines_of(*manifests: Manifest) -> list[str]:
-    return summarize(manifests, 200.0, ARGUMENTS, Path("run.log")).splitlines()
+def lines_of(*manifests: Manifest, **settings: Any) -> list[str]:
+    record = Record.of(from_parameters({"data_root": "/data/of mine", **settings}))
+    return summarize([End.of(each) for each in manifests], 200.0, record, Path("run.log")).splitlines()
 
 
-def test_a_stage_counts_all_its_subsets() -> None:
+def test_a_stage_counts_all_its_subsets_and_only_the_time_that_it_worked() -> None:
     made = {"inputs": 10, "outputs": 9, "rejects": 1, "shards": 2}
     lines = lines_of(manifest("parquet", counts=made), manifest("parquet", counts=made, reused=True))
-    assert "parquet              01:01  2 subsets: 18 of 20 utterances, 2 rejected, 4 shards" in lines
-    assert "all                  03:20  below /data" in lines
+    assert "parquet              01:01  made    2 subsets: 18 of 20 utterances, 2 rejected, 4 shards" in lines
+    assert "all                  03:20          below /data/of mine" in lines
+
+
+def test_a_stage_is_made_reused_or_skipped() -> None:
+    lines = lines_of(manifest("download"), manifest("prepare", reused=True), skipped(STAGES["merge"], "lists"))
+    assert "download             01:01  made" in lines
+    assert "prepare                     reused" in lines
+    assert "merge                       skipped" in lines
 
 
 def test_losses_and_versions_are_told() -> None:
@@ -52,6 +54,11 @@ def test_stand_ins_are_never_passed_off_as_models() -> None:
 
 
 def test_tells_where_to_look_next() -> None:
-    lines = lines_of(manifest("train"))
+    lines = lines_of(manifest("train"), data_root="/data/root")
     assert any(line.endswith("mlflow ui --backend-store-uri sqlite:////data/mlflow.db") for line in lines)
-    assert any(line.endswith("run.log") for line in lines)
+    assert "Runs, models   http://mlflow:5000" in lines_of(manifest("train"), mlflow_uri="http://mlflow:5000")
+    assert "Full output    run.log" in lines
+
+
+def test_without_a_place_for_runs_none_is_told() -> None:
+    assert not any(line.startswith("Runs, models") for line in lines_of(data_root="s3://bucket/data"))

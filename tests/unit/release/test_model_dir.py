@@ -116,18 +116,22 @@ def test_nothing_is_written_when_something_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "status", "complaint"),
     [
-        ([], "give --checkpoint to export one part, or --pretrained_dir to make a model directory"),
-        (["--checkpoint", "llm.pt", "--pretrained_dir", "models"], "give --checkpoint to export one part, or"),
-        (["--checkpoint", "llm.pt", "--flow_model", "flow.pt"], "need --pretrained_dir"),
-        (["--pretrained_dir", "out"], "out: is the pretrained directory, give another to write to"),
+        ([], 2, "error: --checkpoint: give it to export one part, or --pretrained_dir to make a model directory"),
+        (
+            ["--checkpoint", "llm.pt", "--pretrained_dir", "models"],
+            2,
+            "error: --checkpoint: give it to export one part",
+        ),
+        (["--checkpoint", "llm.pt", "--flow_model", "flow.pt"], 2, "error: --pretrained_dir: is missing"),
+        (["--pretrained_dir", "out"], 1, "out: is the pretrained directory, give another to write to"),
     ],
     ids=["neither", "both", "mixed", "same"],
 )
 def test_options_that_do_not_fit_are_named(
-    capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
+    capsys: pytest.CaptureFixture[str], options: list[str], status: int, complaint: str
 ) -> None:
-    assert main(["export", "--config", str(CONF / "cosyvoice2.tiny.yaml"), "--output_dir", "out", *options]) == 1
+    assert main(["export", "--config", str(CONF / "cosyvoice2.tiny.yaml"), "--output_dir", "out", *options]) == status
     (error,) = capsys.readouterr().err.splitlines()
     assert complaint in error

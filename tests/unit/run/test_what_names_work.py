@@ -43,7 +43,7 @@ OF_A_RUN: dict[str, str] = {
     "train_subsets dev_subsets": "merge",
     "test_subsets": "",
     # the training
-    "train_engine use_amp dpo checkpoint qwen_pretrain_path": "train",
+    "train_engine use_amp dpo checkpoint qwen_pretrain_path resume_from": "train",
     "ref_model": "",  # without dpo
     # the release
     "average_num val_best": "average",
@@ -133,7 +133,11 @@ def settings_of(record: Record) -> dict[str, Any]:
 
 def changed_stages(record: Record, other: Record) -> str:
     """The stages whose work has another name, in their order."""
-    before, after = settings_of(record), settings_of(other)
+    return differing_stages(settings_of(record), other)
+
+
+def differing_stages(before: dict[str, Any], other: Record) -> str:
+    after = settings_of(other)
     return " ".join(name for name in STAGES if before[name] != after[name])
 
 
@@ -186,7 +190,8 @@ def test_every_setting_of_a_recipe_names_the_work_that_it_changes_and_no_other(
 ) -> None:
     record = world.record(recipe=recipe, model=part)
     settings = [setting for setting in leaves(record.recipe) if setting != "version"]
-    found = {setting: changed_stages(record, with_another(record, setting)) for setting in settings}
+    before = settings_of(record)
+    found = {setting: differing_stages(before, with_another(record, setting)) for setting in settings}
     assert differing(found, {setting: declared(OF_A_RECIPE, setting, part) for setting in settings}) == {}
 
 
@@ -217,6 +222,7 @@ def other_values(world: World) -> dict[str, Any]:
         "reject_dir": str(world.folder / "rejected"),
         "checkpoint": f"{world.folder}/other-pretrained/hift.pt",
         "qwen_pretrain_path": f"{world.folder}/other-pretrained/CosyVoice-BlankEN",
+        "resume_from": f"{world.pretrained}/hift.pt",
         "ref_model": f"{world.pretrained}/flow.pt",
         "train_subsets": ["train-a"],
         "dev_subsets": ["dev", "dev-b"],

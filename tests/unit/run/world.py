@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import components
 from cosyflow.content import Digests
 from cosyflow.pretrained import QWEN2_FOLDER, SPEAKER_MODEL, SPEECH_TOKENIZERS, WHISPER_RANKS
 from cosyflow.run import config
 from cosyflow.run.chain import inputs_of
+from cosyflow.run.config import PARAMETERS, default_of
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.execute import execute, find_work
 from cosyflow.run.record import Record
@@ -54,6 +56,29 @@ class World:
         return {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
 
 
+class Refused:
+    """What the component `plan` says of a run that it refuses: its exit status, and what it says of each setting."""
+
+    def __init__(self, status: Any, lines: list[str]) -> None:
+        self.status, self.lines = status, lines
+        self.problems: dict[str, list[str]] = {}
+        for line in lines:
+            assert line.startswith("error: "), line
+            setting, _, text = line.removeprefix("error: ").partition(": ")
+            self.problems.setdefault(setting, []).append(text)
+
+    @property
+    def settings(self) -> list[str]:
+        return list(self.problems)
+
+
+def plan_component(run: str = "", **changed: Any) -> Any:
+    """Calls the component `plan` as Kubeflow does, with a value for every parameter."""
+    values = {name: default_of(name) for name in PARAMETERS} | changed
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return components.plan.python_func(run=run, **values)
+
+
 def make_subset(folder: Path, texts: tuple[str, ...] = ("Hello there.", "Good bye.")) -> Path:
     """A LibriTTS tree of one speaker with an utterance for each text."""
     for number, text in enumerate(texts):
@@ -90,9 +115,8 @@ def make_pretrained(folder: Path) -> Path:
 
 
 def small_work(job: Job) -> StageResult:
-    """What stands in for every stage's own work: it writes a file that tells what went in."""
-    told = " ".join(manifest.digest for manifest in job.inputs)
-    (Path(job.output) / "made.txt").write_text(f"{job.name} {told}")
+    """What stands in for every stage's own work: it writes a file that tells the work's key."""
+    (Path(job.output) / "made.txt").write_text(f"{job.name} {Path(job.output).name}")
     return StageResult({"inputs": 3, "outputs": 3, "rejects": 0}, ["made.txt"])
 
 
@@ -106,7 +130,7 @@ def small_training(job: Job) -> StageResult:
         (Path(job.output) / f"{name}.yaml").write_text(f"epoch: {epoch}\nstep: {epoch}\nloss_dict: {{loss: 1.0}}\n")
         names += [f"{name}.pt", f"{name}.yaml"]
     details = {"max_epoch": epochs, "train_loss_first": 4.0, "train_loss_last": 1.0}
-    return StageResult({"epochs": epochs}, names, details, digest=f"trained for {epochs}")
+    return StageResult({"epochs": epochs}, names, details, digest=f"{Path(job.output).name} at {epochs}")
 
 
 def with_work(stage: Stage, work: Callable[[Job], StageResult] | None = None) -> Stage:
