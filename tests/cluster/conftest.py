@@ -172,7 +172,8 @@ def archives(store_environment: Any, tmp_path_factory: pytest.TempPathFactory) -
     store_environment.set_bucket_policy(bucket, json.dumps({"Version": "2012-10-17", "Statement": [reading]}))
     storage.upload_tree(folder, f"s3://{bucket}/60")
     yield f"{STORE_IN_PODS}/{bucket}/60"
-    storage.remove(f"s3://{bucket}/60")
+    for entry in store_environment.list_objects(bucket, recursive=True):
+        store_environment.remove_object(bucket, entry.object_name)
     store_environment.remove_bucket(bucket)
 
 
