@@ -270,9 +270,3 @@ def _refuse_broken_chain(record: Record, links: tuple[Link, ...], digests: Diges
 def _all_before(stage: str) -> set[str]:
     direct = set(STAGES[stage].inputs)
     return direct.union(*(_all_before(before) for before in direct))
-
-
-def run_name(record: Record) -> str:
-    """What a run is called where runs are listed: "cosyvoice2.tiny llm, 2 subsets"."""
-    count = len(record.subsets.every)
-    return f"{record.recipe_name} {record.run.model}, {count} subset{'' if count == 1 else 's'}"
