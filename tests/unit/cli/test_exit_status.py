@@ -92,7 +92,11 @@ def test_a_signal_ends_a_command_in_one_line(number: signal.Signals, status: int
     lists = ["--train_subsets", "dev-clean", "--dev_subsets", "none"]
     words = ["merge", "--src_dir", str(tmp_path), "--des_dir", str(tmp_path / "lists"), *lists]
     process = subprocess.Popen(
-        [sys.executable, "-m", "cosyflow", *words], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "cosyflow", *words],
+        cwd=CHECKOUT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
     )
     writer = os.open(folder / "data.list", os.O_WRONLY)  # opens when the command has opened it too
     process.send_signal(number)
