@@ -87,6 +87,7 @@ def test_the_report_lists_the_tasks_of_its_own_run(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain.made("prepare", "dev")
+    chain.made("prepare", "train-b")
     monkeypatch.setenv(RUN_VARIABLE, "another")
     chain.call("prepare", "train-b")
     page = report(tmp_path, data_root=chain.settings["data_root"])

@@ -11,7 +11,7 @@ import pytest
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run import ends
 from cosyflow.run.execute import RUN_VARIABLE
-from cosyflow.run.plan import check, leave, plan, run_name
+from cosyflow.run.plan import check, leave, plan
 from cosyflow.run.record import Record
 from tests.unit.run.world import World, finish, make_wav, plan_component
 
@@ -159,12 +159,6 @@ def test_a_failure_that_is_no_refusal_is_told_in_a_line(
     assert "[plan] failed: the store is gone; start the run again" in capsys.readouterr().out
     (end,), _ = ends.read_ends(str(world.data), "run-1")
     assert end.error == "the store is gone; start the run again"
-
-
-def test_a_run_is_called_by_what_it_makes(world: World) -> None:
-    assert run_name(world.record()) == "cosyvoice2.tiny llm, 3 subsets"
-    only = {"train_subsets": ["train-a"], "dev_subsets": ["dev"]}
-    assert run_name(world.record(**only, model="flow")) == "cosyvoice2.tiny flow, 2 subsets"
 
 
 def test_a_check_raises_all_problems_as_one(world: World) -> None:
