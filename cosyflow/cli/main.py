@@ -9,19 +9,8 @@ from collections.abc import Sequence
 from cosyflow import __version__
 from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
+from cosyflow.config.options import STAGE_NAMES as STAGES
 
-STAGES = (
-    "download",
-    "prepare",
-    "speaker-embedding",
-    "speech-token",
-    "parquet",
-    "merge",
-    "train",
-    "average",
-    "export",
-    "register",
-)
 TOOLS = ("stand-ins", "inspect", "synthesize", "models")
 
 

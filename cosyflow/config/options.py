@@ -7,6 +7,20 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal
 
+STAGE_NAMES = (
+    "download",
+    "prepare",
+    "speaker-embedding",
+    "speech-token",
+    "parquet",
+    "merge",
+    "train",
+    "average",
+    "export",
+    "register",
+)
+"""The stages in their order: of commands, components, tasks and folders."""
+
 Effect = Literal["identity", "progress"]
 """Whether an option names what is trained, or only how far and how it goes, which may change on the way."""
 

@@ -17,26 +17,13 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 
 from cosyflow import storage
-from cosyflow.config.options import LaunchOptions, TrainingOptions, option
+from cosyflow.config.options import STAGE_NAMES, LaunchOptions, TrainingOptions, option
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 
 AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
 FIRST_STAGE, LAST_STAGE = -1, 7
-RESOURCE_STAGES = (
-    "plan",
-    "download",
-    "prepare",
-    "speaker-embedding",
-    "speech-token",
-    "parquet",
-    "merge",
-    "train",
-    "average",
-    "export",
-    "register",
-    "report",
-)
+RESOURCE_STAGES = ("plan", *STAGE_NAMES, "report")
 RESOURCE_KINDS = (
     "cpu_request",
     "cpu_limit",
