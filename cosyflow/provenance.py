@@ -13,6 +13,8 @@ COMMIT_VARIABLE = "COSYFLOW_GIT_COMMIT"
 CLEAN_VARIABLE = "COSYFLOW_GIT_CLEAN"
 RUN_TAGS_VARIABLE = "COSYFLOW_RUN_TAGS"
 """A JSON object of tags of the run, e.g. {"kfp.pipeline_run_id": "..."}; a training's job hands it on to its pods."""
+LOCAL_RUN = "local-"
+"""How the ids of runs on somebody's machine begin."""
 UNKNOWN = "unknown"
 DIRTY = "-dirty"
 CODE = ("cosyflow", "components", "pipelines", "conf")
@@ -34,6 +36,11 @@ def git_is_clean() -> str:
         return "false" if commit.endswith(DIRTY) else "true"
     changes = _git("status", "--porcelain", "--", *CODE)
     return UNKNOWN if changes is None else "false" if changes else "true"
+
+
+def is_local(run: str) -> bool:
+    """Whether a run, by its id, is one on somebody's machine, which no server knows."""
+    return run.startswith(LOCAL_RUN)
 
 
 def run_tags() -> dict[str, str]:

@@ -15,14 +15,13 @@ from typing import Any
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.provenance import is_local
 from cosyflow.stage import MANIFEST, Manifest, earlier_manifest
 
 STAND_INS_TAG = "cosyflow.stand_ins"
 MANIFEST_TAG = "manifest"
 RUN_TAG = "mlflow_run_id"
 UNKNOWN = "unknown"
-LOCAL = "local-"
-"""How the names of runs on somebody's machine begin, which no server knows."""
 LONGEST_TAG = 65_535
 """Bytes. MLflow itself takes 100,000 characters, but its server on MySQL has a TEXT column, which holds this much."""
 
@@ -52,7 +51,7 @@ def tags_of(averaged: Manifest, exported: Manifest, defaults: Mapping[str, Any] 
         "git_commit": made_by.get("commit") or UNKNOWN,
         "git_clean": made_by.get("clean", ""),
         "images": _text(images) if images else "",
-        "kfp_run_id": "" if made_by.get("run", "").startswith(LOCAL) else made_by.get("run", ""),
+        "kfp_run_id": "" if is_local(made_by.get("run", "")) else made_by.get("run", ""),
         "kfp_run_url": made_by.get("url", ""),
         RUN_TAG: str(trained.details.get(RUN_TAG) or ""),
         "recipe": _recipe_name(record),

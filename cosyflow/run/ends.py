@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from cosyflow import storage
-from cosyflow.release.history import LOCAL
+from cosyflow.provenance import LOCAL_RUN
 from cosyflow.run.execute import RUN_VARIABLE, is_skipped
 from cosyflow.run.record import RUNS
 from cosyflow.stage import Manifest
@@ -53,12 +53,7 @@ def run_id() -> str:
 
 def local_run_id() -> str:
     """A name for a run on this machine."""
-    return f"{LOCAL}{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
-def is_local(run: str) -> bool:
-    """Whether a run is one on somebody's machine, that no server knows."""
-    return run.startswith(LOCAL)
+    return f"{LOCAL_RUN}{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def leave(data_root: str, end: End, run: str = "") -> None:

@@ -37,7 +37,7 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         settings, origin = config.merged(parameters, config.read_run(described))
         for name, source in origin.items():
             say("plan", f"{name} = {settings[name]!r} ({source})")
-        made = plan.plan(settings, origin)
+        made = plan.plan(settings)
     except RefusalError as refusal:
         _leave_failure(described, parameters, "; ".join(map(str, refusal.problems)))
         for line in refusal.lines:

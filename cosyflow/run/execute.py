@@ -162,6 +162,8 @@ def made_by(record: Record) -> dict[str, str]:
         "clean": provenance.git_is_clean(),
         "image": os.environ.get(IMAGE_VARIABLE, ""),
         "run": run,
-        "url": f"{record.ui_url}/#/runs/details/{run}" if run and record.ui_url else "",
+        "url": f"{record.ui_url}/#/runs/details/{run}"
+        if run and record.ui_url and not provenance.is_local(run)
+        else "",
     }
     return {name: value for name, value in found.items() if value}

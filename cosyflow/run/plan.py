@@ -34,13 +34,11 @@ class Plan:
         uri: of its record.
         links: all its work, done or not.
         warnings: what may be wrong and cannot be seen from here.
-        origin: where each setting that has not its default came from ("parameter" or "run").
     """
 
     record: Record
     uri: str
     links: tuple[Link, ...]
-    origin: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -175,7 +173,7 @@ def _problems(record: Record) -> list[Problem]:
         return [problem for one in checks for problem in one.result()]
 
 
-def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> Plan:
+def plan(settings: Mapping[str, Any]) -> Plan:
     """Checks a run, writes its record, and looks what of it is done.
 
     Raises:
@@ -187,7 +185,7 @@ def plan(settings: Mapping[str, Any], origin: Mapping[str, str] | None = None) -
     for link in examined.links:
         if link.work and link.finished:
             point_to(link.work, examined.record, link.finished)
-    return Plan(examined.record, uri, examined.links, origin or {}, examined.warnings)
+    return Plan(examined.record, uri, examined.links, examined.warnings)
 
 
 def leave(plan: Plan, run: str) -> None:

@@ -12,6 +12,7 @@ from cosyflow.content import Digests
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import say
 from cosyflow.run import ends, execute
+from cosyflow.run.chain import inputs_of
 from cosyflow.run.ends import End
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
@@ -61,8 +62,7 @@ def run_stage(
     start = time.monotonic()
     try:
         manifest = _work(stage, found, name, manifests, task_config)
-        if stage in STAGES:
-            ends.leave(found.run.data_root, End.of(manifest))
+        ends.leave(found.run.data_root, End.of(manifest))
     except CosyFlowError as error:
         ends.leave(found.run.data_root, End(stage, name, "failed", round(time.monotonic() - start, 3), str(error)))
         say(f"{stage} {name}", f"failed: {error}")
@@ -84,8 +84,8 @@ def _work(
     stage: str, record: Record, name: str, manifests: Sequence[Manifest], task_config: Mapping[str, Any] | None
 ) -> Manifest:
     definition = STAGES[stage]
-    if definition.per == "run":  # subsets that are in neither list do not go into the model
-        wanted = [*record.subsets.train, *record.subsets.dev]
+    if definition.per == "run":  # it is given those of all subsets, in any order
+        wanted = [subset for _, subset in inputs_of(definition, name, record)]
         manifests = sorted(
             (manifest for manifest in manifests if manifest.name in wanted), key=lambda each: wanted.index(each.name)
         )

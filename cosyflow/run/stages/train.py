@@ -19,7 +19,7 @@ from cosyflow.config.training import TrainConf
 from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.pretrained import QWEN2_FOLDER, TEXT_TOKENIZERS
-from cosyflow.provenance import RUN_TAGS_VARIABLE
+from cosyflow.provenance import RUN_TAGS_VARIABLE, is_local
 from cosyflow.run.config import AUTO
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.keys import differences, plain
@@ -351,7 +351,6 @@ def _manifest_of(epochs: int) -> str:
 
 def _tags(record: Record) -> dict[str, str]:
     """Tags of the training's MLflow run."""
-    from cosyflow.run.ends import is_local
     from cosyflow.run.execute import made_by
 
     by = made_by(record)

@@ -10,7 +10,7 @@ import pytest
 
 from cosyflow.run import ends, entry
 from cosyflow.run.ends import End, leave, leave_plan, read_ends
-from cosyflow.run.execute import RUN_VARIABLE, skipped
+from cosyflow.run.execute import RUN_VARIABLE, made_by, skipped
 from cosyflow.run.report import describe_counts, loss_lines, page, registry_lines, summary
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
@@ -202,3 +202,13 @@ def test_only_a_training_has_losses_and_only_a_registration_versions() -> None:
 def test_a_file_of_an_end_is_found_below_the_run(world: World) -> None:
     leave(str(world.data), End.of(manifest("prepare")), "run-1")
     assert Path(world.data, "runs", "run-1", "prepare.dev.json").is_file()
+
+
+@pytest.mark.parametrize(("run", "has_page"), [("7d1f", True), ("local-20261129-101112-1a2b3c", False)])
+def test_only_a_run_that_a_server_knows_has_a_page_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, run: str, has_page: bool
+) -> None:
+    monkeypatch.setenv(RUN_VARIABLE, run)
+    told = made_by(world.record(ui_url="http://kubeflow/pipeline/"))
+    assert told["run"] == run
+    assert told.get("url") == (f"http://kubeflow/pipeline/#/runs/details/{run}" if has_page else None)
