@@ -18,6 +18,11 @@ Version = Literal["cosyvoice", "cosyvoice2", "cosyvoice3"]
 Part = Literal["llm", "flow", "hifigan"]
 
 
+def section_of(part: str) -> str:
+    """The section of a recipe that says how a part is trained."""
+    return "train_conf_gan" if part == "hifigan" else "train_conf"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What the versions have in common. Unknown keys and wrong types are refused (see cosyflow.config.load)."""
@@ -43,6 +48,11 @@ class Recipe:
     """Of the llm and the flow."""
     train_conf_gan: GanTrainConf = field(default_factory=GanTrainConf)
     """Of the vocoder."""
+
+    def conf_of(self, part: str) -> TrainConf:
+        """How a part is trained."""
+        conf: TrainConf = getattr(self, section_of(part))
+        return conf
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit each other."""

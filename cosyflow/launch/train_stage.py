@@ -13,8 +13,8 @@ from cosyflow import storage
 from cosyflow.config.options import LaunchOptions
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.launch.local import run_locally
+from cosyflow.launch.places import is_a_job
 from cosyflow.launch.processes import devices_here, processes
-from cosyflow.launch.pytorchjob.client import in_a_pod
 from cosyflow.launch.pytorchjob.job import train_in_cluster
 from cosyflow.launch.pytorchjob.settings import read_settings, with_task_config
 from cosyflow.stage import StageResult
@@ -44,7 +44,7 @@ def launch(
         RefusalError: what is asked for is wrong or not there; nothing was started and nothing written.
         CosyFlowError: the training failed or was stopped.
     """
-    in_cluster = options.launcher == "pytorchjob" or (options.launcher == "auto" and in_a_pod())
+    in_cluster = is_a_job(options.launcher)
     num_processes = _check(arguments, options, in_cluster)
     settings = with_task_config(read_settings(options.job), task_config or {}) if in_cluster else None
     with _log_file(arguments.model_dir) as log:
@@ -61,8 +61,7 @@ def _check(arguments: Arguments, options: LaunchOptions, in_cluster: bool) -> in
     problems = [*unsupported(arguments), *_missing_inputs(arguments)]
     try:
         if storage.exists(arguments.config):
-            recipe = read_recipe(arguments)
-            conf = recipe.train_conf_gan if arguments.model == "hifigan" else recipe.train_conf
+            conf = read_recipe(arguments).conf_of(arguments.model)
             # a job may be there already, begun with resume none, and is then followed to its end
             check_folder(replace(arguments, resume="auto") if in_cluster else arguments, conf)
     except RefusalError as refusal:

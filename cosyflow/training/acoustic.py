@@ -38,11 +38,6 @@ class Training:
     updater: UpdateStrategy
 
 
-def training_conf(arguments: Arguments, recipe: Recipe) -> TrainConf:
-    """The recipe's settings for the model that is asked for."""
-    return recipe.train_conf_gan if arguments.model == "hifigan" else recipe.train_conf
-
-
 def usable(arguments: Arguments, recipe: Recipe, index: UtteranceIndex, tell: Teller) -> UtteranceIndex:
     """The utterances of an index that the model can be trained on."""
     if arguments.model == "flow":

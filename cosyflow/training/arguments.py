@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosyflow import storage
 from cosyflow.config.options import TrainingOptions, add_options, command_line, option, option_values
+from cosyflow.config.recipe import section_of
 from cosyflow.errors import Problem, RefusalError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Arguments(TrainingOptions):
     @property
     def section(self) -> str:
         """The recipe's section with the settings of this training's loop."""
-        return "train_conf_gan" if self.model == "hifigan" else "train_conf"
+        return section_of(self.model)
 
     @property
     def recipe_overrides(self) -> tuple[str, ...]:

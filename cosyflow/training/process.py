@@ -53,7 +53,7 @@ def run(arguments: Arguments) -> Ending:
     backend = cast(Backend, arguments.dist_backend) if arguments.dist_backend else None
     with process_group(backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
         if ranks.is_first:
-            check_folder(arguments, recipe.train_conf_gan if arguments.model == "hifigan" else recipe.train_conf)
+            check_folder(arguments, recipe.conf_of(arguments.model))
         if ranks.device.type == "cpu":
             keep_freed_memory()
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
@@ -98,7 +98,7 @@ def _train_acoustic_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
     from cosyflow.training import acoustic
     from cosyflow.training.planned_data import LoaderSettings
 
-    conf = acoustic.training_conf(arguments, recipe)
+    conf = recipe.conf_of(arguments.model)
     tell = partial(say, f"train {arguments.model}") if ranks.is_first else _say_nothing
     compute_dtype = _compute_dtype(conf, arguments.use_amp, ranks.device)
     if conf.compile:

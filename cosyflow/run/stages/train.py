@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosyflow import storage
 from cosyflow.config.options import LaunchOptions, TrainingOptions
+from cosyflow.config.recipe import section_of
 from cosyflow.config.training import TrainConf
 from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
@@ -169,8 +170,8 @@ def _has_state(checkpoint: str) -> bool:
 
 def conf_of(record: Record) -> tuple[str, TrainConf]:
     """The section of the recipe that says how the part is trained: its name and its settings."""
-    section = "train_conf_gan" if record.run.model == "hifigan" else "train_conf"
-    return section, getattr(record.recipe, section)
+    part = record.run.model
+    return section_of(part), record.recipe.conf_of(part)
 
 
 def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Arguments:
@@ -278,7 +279,7 @@ def _unread_settings(record: Record) -> Iterator[Problem]:
 
 
 def _check_launch(record: Record) -> Iterator[Problem]:
-    from cosyflow.launch.places import trains_here
+    from cosyflow.launch.places import is_a_job, trains_here
     from cosyflow.launch.processes import devices_here
     from cosyflow.launch.pytorchjob.settings import read_settings
 
@@ -290,7 +291,7 @@ def _check_launch(record: Record) -> Iterator[Problem]:
             yield from refusal.problems
         except CosyFlowError as error:
             yield Problem("job", f"{error}; mend the file")
-    if run.num_nodes != 1 and run.launcher == "local":
+    if run.num_nodes != 1 and not is_a_job(run.launcher):
         yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; here it is 1")
     if not trains_here(run.launcher):
         if run.launcher == "pytorchjob" and not storage.is_remote(run.data_root) and not run.job:
@@ -303,8 +304,6 @@ def _check_launch(record: Record) -> Iterator[Problem]:
             text = f"{run.gpus_per_node}; whether the cluster has {run.num_nodes} such machines cannot be seen here"
             yield Problem("gpus_per_node", text, is_warning=True)
         return
-    if run.num_nodes != 1 and run.launcher == AUTO:
-        yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; on one machine it is 1")
     if run.gpus_per_node > 0:
         devices = devices_here()
         if 0 < devices < run.gpus_per_node:
