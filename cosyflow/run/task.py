@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from cosyflow.content import Digests
 from cosyflow.errors import CosyFlowError
+from cosyflow.launch.own_pod import SUBSET_LABEL, label_own_pod
 from cosyflow.progress import say
 from cosyflow.run import ends, execute
 from cosyflow.run.chain import inputs_of
@@ -59,6 +60,8 @@ def run_stage(
         say(f"{stage} {subset}".strip(), f"failed: {error}")
         sys.exit(1)
     name = subset or _name(stage, found, manifests)
+    if STAGES[stage].per == "subset" and (trouble := label_own_pod(SUBSET_LABEL, name)):
+        say(f"{stage} {name}", trouble)
     start = time.monotonic()
     try:
         manifest = _work(stage, found, name, manifests, task_config)

@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from cosyflow import storage
+from cosyflow.launch.own_pod import SUBSET_LABEL
 from cosyflow.launch.pytorchjob.client import Cluster
 from cosyflow.launch.pytorchjob.manifest import RUN_LABEL
 from cosyflow.launch.pytorchjob.settings import LAUNCHER_SECRET
@@ -237,6 +238,15 @@ def test_pods_say_which_stage_they_work_on_and_are_not_root(server: Server, firs
     assert Counter(pod.metadata.labels.get(STAGE_LABEL) for pod in pods) == expected_tasks()
     for pod in pods:
         assert all(container.security_context.run_as_non_root for container in pod.spec.containers)
+
+
+def test_pods_of_the_loop_say_which_subset_they_work_on(server: Server, first: Finished) -> None:
+    pods = [pod for pod in server.pods(first.run) if DRIVER not in pod.metadata.name]
+    labels = [(pod.metadata.labels.get(STAGE_LABEL), pod.metadata.labels.get(SUBSET_LABEL)) for pod in pods]
+    of_the_loop = [stage for stage, definition in STAGES.items() if definition.per == "subset"]
+    expected = {(stage, manifest.name) for stage in of_the_loop for manifest in first.of(stage)}
+    assert {(stage, subset) for stage, subset in labels if subset} == expected
+    assert {stage for stage, subset in labels if not subset}.isdisjoint(of_the_loop)
 
 
 def test_all_pods_of_a_run_may_be_where_restricted_is_enforced(server: Server, first: Finished) -> None:
