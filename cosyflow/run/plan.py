@@ -24,6 +24,7 @@ from cosyflow.stage import LATEST
 
 SUBSET_LISTS = ("train_subsets", "dev_subsets", "test_subsets")
 PROBE = ".cosyflow-write-probe"
+RECIPE = "recipe"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def look(settings: Mapping[str, Any]) -> tuple[Record | None, list[Problem]]:
     problems += more
     if record is not None:
         # a default in place of a wrong value was not asked for, so what is wrong with it is nobody's problem
-        problems += [problem for problem in _problems(record) if problem.setting not in told | replaced]
+        found = [problem for problem in _problems(record) if problem.setting not in told | replaced]
+        problems += [problem for problem in found if RECIPE not in replaced or not _is_of_recipe(problem)]
     return record, list(dict.fromkeys(problems))
 
 
@@ -129,10 +131,10 @@ def _record(run: Run) -> tuple[Record | None, list[Problem], set[str]]:
         except RefusalError as refusal:
             problems += refusal.problems
             wrong = {problem.setting for problem in refusal.problems}
-        changes = _without(run, wrong)
+        changes = _without(run, wrong) or _with_default_recipe(run)
         if not changes:
             return None, problems, set()
-        replaced |= {name for name, value in changes.items() if name != "overrides" and not value}
+        replaced |= {name for name, value in changes.items() if name == RECIPE or (name != "overrides" and not value)}
         run = replace(run, **changes)
 
 
@@ -145,6 +147,17 @@ def _without(run: Run, wrong: set[str]) -> dict[str, Any]:
         kept = tuple(override for override in run.overrides if not _is_about(override, wrong))
         changes = {"overrides": kept if kept != run.overrides else ()}
     return {name: value for name, value in changes.items() if value != getattr(run, name)}
+
+
+def _with_default_recipe(run: Run) -> dict[str, Any]:
+    """The default in place of a recipe that is not there or wrong, so that the other settings can still be looked at."""
+    default = config.default_of(RECIPE)
+    return {} if run.recipe == default else {RECIPE: default, "overrides": ()}
+
+
+def _is_of_recipe(problem: Problem) -> bool:
+    """Whether another recipe may not have the problem: it is about a recipe's setting, or a file that one needs."""
+    return "." in problem.setting or problem.setting in ("pretrained_dir", "data_url", "average_num")
 
 
 def _is_about(override: str, settings: set[str]) -> bool:

@@ -119,3 +119,10 @@ def test_refuses(refused: Callable[..., Refused], changed: dict[str, Any], setti
 
 def test_the_cases_are_many() -> None:
     assert len(WRONG) >= 50
+
+
+@pytest.mark.parametrize("recipe", ["cosyvoice9", "nowhere/mine.yaml"])
+def test_a_recipe_that_is_not_there_hides_no_other_problem(refused: Callable[..., Refused], recipe: str) -> None:
+    """What depends on the recipe is not guessed at: the default one stands in for it only where settings are its own."""
+    found = refused(recipe=recipe, num_nodes=2, launcher="local", job="gone.yaml", pretrained_dir="/nowhere")
+    assert set(found.problems) == {"recipe", "num_nodes", "job"}, found.lines
