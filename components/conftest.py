@@ -1,4 +1,4 @@
-"""A tiny run whose components really work, each on the artifacts of those before it, as the graph hands them on."""
+"""A tiny run whose components really work, each on the artifacts of those before it, as the graph passes them."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ THREADS = 8
 BATCH_FILES = 64
 BATCH_BYTES = 64 << 20
 LONG_FILES = 10_000
-"""From so many unknown files on, or so many bytes, progress is told."""
+"""Number of unknown files, or of bytes, from which progress is shown."""
 LONG_BYTES = 4 << 30
 LISTED_FILES = 8
-"""From so many objects of one folder of a store on, listing it is quicker than asking for each."""
+"""Number of objects of one folder of a store from which listing it is quicker than asking for each."""
 MAGIC = "cosyflow digests 1"
 ENDING = ".digests"
 HEX_DIGITS = 64
@@ -251,8 +251,8 @@ def _read_all(folder: str, states: Mapping[str, Fingerprint]) -> Iterator[tuple[
         return
     count, size = len(states), sum(state.size for state in states.values())
     is_long = count >= LONG_FILES or size >= LONG_BYTES
-    telling = Progress(f"digests {folder}", count, "files") if is_long else nullcontext()
-    with telling as progress, ThreadPoolExecutor(THREADS) as threads:
+    shown = Progress(f"digests {folder}", count, "files") if is_long else nullcontext()
+    with shown as progress, ThreadPoolExecutor(THREADS) as threads:
         reads = [threads.submit(copy_context().run, _read_batch, folder, batch) for batch in _batches(states)]
         try:
             for read in as_completed(reads):
@@ -288,7 +288,7 @@ def _read(uri: str, before: Fingerprint) -> tuple[Fingerprint, str, bool]:
             digest = storage.digest(uri)
         except CosyFlowError as error:
             if isinstance(error.__cause__, PermissionError):
-                raise CosyFlowError(f"{error}; give the right to read it (chmod +r), or take it away") from error
+                raise CosyFlowError(f"{error}; give the right to read it (chmod +r), or remove it") from error
             raise
         after = storage.fingerprint(uri)
         if after == before:

@@ -1,4 +1,4 @@
-"""The errors that a user of CosyFlow can cause and can mend."""
+"""The errors that a user of CosyFlow can cause and can correct."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class CosyFlowError(Exception):
-    """A problem with the input, the settings or the environment, told in one line.
+    """A problem with the input, the settings or the environment, reported in one line.
 
     The message names the file, line, key or utterance that is wrong and what to do about it. The command line prints
     it without a traceback and exits with status 1; anything else that is raised is a defect of CosyFlow.
@@ -40,7 +40,7 @@ class Problem:
     setting: str
     text: str
     is_warning: bool = False
-    """Nobody here can tell whether it is wrong: it is told, and nothing is refused for it."""
+    """It cannot be known here whether it is wrong: it is shown, and nothing is refused for it."""
 
     def __str__(self) -> str:
         return f"{self.setting}: {' '.join(self.text.split())}"

@@ -12,7 +12,7 @@ from cosyflow.progress import say
 COMMIT_VARIABLE = "COSYFLOW_GIT_COMMIT"
 CLEAN_VARIABLE = "COSYFLOW_GIT_CLEAN"
 RUN_TAGS_VARIABLE = "COSYFLOW_RUN_TAGS"
-"""A JSON object of tags of the run, e.g. {"kfp.pipeline_run_id": "..."}; a training's job hands it on to its pods."""
+"""A JSON object of tags of the run, e.g. {"kfp.pipeline_run_id": "..."}; a training's job passes it to its pods."""
 LOCAL_RUN = "local-"
 """How the ids of runs on somebody's machine begin."""
 UNKNOWN = "unknown"
@@ -28,10 +28,10 @@ def git_commit() -> str:
 def git_is_clean() -> str:
     """Whether the code is that of `git_commit`: "true", "false" or "unknown"; COSYFLOW_GIT_CLEAN wins.
 
-    Files beside the code (a user's data, say) do not count.
+    Other files (a user's data, say) do not count.
     """
-    if told := os.environ.get(CLEAN_VARIABLE):
-        return told
+    if known := os.environ.get(CLEAN_VARIABLE):
+        return known
     if commit := os.environ.get(COMMIT_VARIABLE):  # of an image, whose builder marks it where files differed
         return "false" if commit.endswith(DIRTY) else "true"
     changes = _git("status", "--porcelain", "--", *CODE)
@@ -44,7 +44,7 @@ def is_local(run: str) -> bool:
 
 
 def run_tags() -> dict[str, str]:
-    """The tags of COSYFLOW_RUN_TAGS. What is no JSON object is told of in a line: no work fails because of tags."""
+    """The tags of COSYFLOW_RUN_TAGS. Anything but a JSON object is reported: no work fails because of tags."""
     text = os.environ.get(RUN_TAGS_VARIABLE, "")
     if not text:
         return {}

@@ -1,6 +1,6 @@
 """What a stage leaves: its outputs under `<data root>/<stage>/<name>/<key>/`, and last of all their `manifest.json`.
 
-A folder without it is unfinished. What the key is made of, and when work is done, is told in `cosyflow.run`.
+A folder without it is unfinished. What the key is made of, and when work is done, is defined in `cosyflow.run`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StageResult:
     Attributes:
         counts: numbers of things by name; a stage over utterances has `inputs`, `outputs` and `rejects`, which add up.
         files: the outputs that later stages read, relative to the output folder.
-        details: whatever the run's summary should tell (losses, rates, a model's version).
+        details: whatever the run's summary should show (losses, rates, a model's version).
         stand_ins: whether stand-in models took part, now or in an earlier stage.
         digest: identifies the outputs; by default it is computed from the contents of `files`.
         folders: folders of outputs that are too many to name one by one, relative to the output folder.
@@ -104,12 +104,12 @@ def find_finished(folder: str) -> Manifest | None:
 
 
 def manifest_of_progress(progress: str) -> str:
-    """The name under which a folder whose work goes on keeps what it handed on before: `manifest.5-epochs.json`."""
+    """The name under which a folder whose work goes on keeps its earlier manifest: `manifest.5-epochs.json`."""
     return MANIFEST.replace(".json", f".{progress}.json")
 
 
 def earlier_manifest(folder: str, digest: str) -> Manifest | None:
-    """What a folder whose work has gone on since handed on with a digest; None when it never did."""
+    """The manifest with a digest of a folder whose work has gone on since; None when there was none."""
     for file in storage.list_files(folder):
         if re.fullmatch(r"manifest\..+\.json", file.path):
             manifest = Manifest.read(storage.join(folder, file.path))

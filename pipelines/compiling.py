@@ -66,7 +66,7 @@ def compile_pipelines(
         image_lock: see read_image_lock; without one the images have the names of components.base.image_reference.
         release: refuse images without a digest.
         kfp_cache: let the server's cache answer for stages whose work it has seen and the plan found whole.
-        run: tells resources and how many subsets are worked on at once; without one they have their defaults.
+        run: has resources and the number of subsets that are worked on at once; without one they have their defaults.
     """
     if release and not image_lock:
         raise _wrong("a release needs an image lock, which names each image by its digest")

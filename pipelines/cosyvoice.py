@@ -19,11 +19,11 @@ RUN_MEANING = "A whole run as YAML text, or the address of a file of it. Other p
 
 
 def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, str]] | None = None) -> BaseComponent:
-    """The pipeline, for a server that works on so many subsets at once.
+    """The pipeline, for a server that works on at most `subsets_at_once` subsets at the same time.
 
     Args:
-        resources: what a stage's pod asks for beside, or in place of, `pipelines.stage_task.RESOURCES`; None: nothing
-            is asked for, as on one machine.
+        resources: what a stage's pod asks for in addition to, or in place of, `pipelines.stage_task.RESOURCES`; None:
+            nothing is asked for, as on one machine.
     """
 
     def wanted(name: str) -> Mapping[str, str]:

@@ -16,12 +16,12 @@ STAGE_LINE = re.compile(r"^\[stage \d+/\d+ [^\]]+\] ")
 class LocalTasks:
     """Stands in for `kfp.local.subprocess_task_handler.run_local_subprocess`, which prints all to one stream.
 
-    KFP runs up to two tasks at a time, each in a thread of its own; their lines are told apart in the log by task.
+    KFP runs up to two tasks at a time, each in a thread of its own; their lines carry the task's name in the log.
 
     Args:
         log: gets every line of every task.
         terminal: gets the stages' own lines.
-        environment: variables that the tasks have beside ours and KFP's, whose place they take.
+        environment: variables that the tasks have in addition to ours and KFP's, which they override.
 
     Attributes:
         failed: names of the tasks that ended badly, with how their processes ended.

@@ -40,7 +40,7 @@ SUMMARY_JSON = "summary.json"
 
 
 def run(settings: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdout) -> int:
-    """Runs the pipeline, and tells on the terminal how far it is and how it ended.
+    """Runs the pipeline, and shows on the terminal how far it is and how it ended.
 
     Args:
         settings: of the run, by name.

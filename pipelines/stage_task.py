@@ -37,9 +37,9 @@ RESOURCES: Mapping[str, Mapping[str, str]] = {
 def stage(name: str, task: PipelineTask, resources: Mapping[str, str]) -> PipelineArtifactChannel:
     """Names a task after its stage. Returns the manifest that it makes.
 
-    KFP's cache may answer for it: its stamp tells finished work by its content, and is new where work is missing. A
+    KFP's cache may answer for it: its stamp names finished work by its content, and is new where work is missing. A
     failed task is started once more, where it goes on with what the first attempt left: it may have been killed for
-    want of memory. The training alone gets the token of the account that may make jobs.
+    want of memory. Only the training gets the token of the account that may make jobs.
     """
     configured = _configure(name, task, resources)
     if name == "train":

@@ -66,7 +66,7 @@ def plan(
         ("stamp_register", str),
     ],
 ):
-    """Checks the whole run, all of it at once, writes its record, and tells what is to be done."""
+    """Checks the whole run, all of it at once, writes its record, and says what is to be done."""
     parameters = dict(locals())
     from collections import namedtuple
 

@@ -14,7 +14,7 @@ def report(
     run_id: str,
     report: dsl.Output[dsl.Markdown],
 ):
-    """Says how the run ended, and what each of its tasks made or handed on."""
+    """Says how the run ended, and what each of its tasks made or reused."""
     from cosyflow.run.entry import write_report
 
     write_report(run, data_root, run_id, status.state, status.error_message or "", report.path)

@@ -29,20 +29,22 @@ def ending(name: str, work: Callable[[], int | None]) -> int:
         with ended_by_sigterm():
             return work() or 0
     except RefusalError as refusal:
-        _tell(*refusal.lines)
+        _print(*refusal.lines)
         return REFUSED
     except (StoppedError, Terminated) as stopped:
-        _tell(f"{name}: {stopped}")
+        _print(f"{name}: {stopped}")
         return TERMINATED
     except CosyFlowError as error:
-        _tell(f"{name}: error: {error}")
+        _print(f"{name}: error: {error}")
         return FAILED
     except KeyboardInterrupt:
-        _tell(f"{name}: interrupted; the same command goes on where it stopped")
+        _print(f"{name}: interrupted; the same command goes on where it stopped")
         return INTERRUPTED
     except Exception as defect:
-        told = " ".join(f"{type(defect).__name__}: {defect}".split())
-        _tell(f"{name}: error: {told}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}")
+        summary = " ".join(f"{type(defect).__name__}: {defect}".split())
+        _print(
+            f"{name}: error: {summary}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
+        )
         return FAILED
 
 
@@ -77,7 +79,7 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(*lines: str) -> None:
+def _print(*lines: str) -> None:
     for line in lines:
         print(line, file=sys.stderr)
 

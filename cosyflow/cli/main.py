@@ -21,7 +21,7 @@ def module_name(command: str) -> str:
 
 def build_parser(only: str | None = None) -> Parser:
     """The parser of all commands, or of one: then the modules of the others are not imported."""
-    description = "Stages of the CosyVoice training flow. `cosyflow STAGE --help` tells its options."
+    description = "Stages of the CosyVoice training flow. `cosyflow STAGE --help` shows its options."
     parser = Parser(prog="cosyflow", description=description)
     parser.add_argument("--version", action="version", version=f"cosyflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--format", choices=("text", "json"), default="text", help="json: one JSON document")
     lineage.add_argument("version", metavar="VERSION", nargs="?", type=int, help="by default the newest")
     lineage.add_argument(
-        "--verify", action="store_true", help="read every file and tell what differs or is gone; then the status is 1"
+        "--verify", action="store_true", help="read every file and list what differs or is gone; then the status is 1"
     )
     diff.add_argument("first", metavar="A", type=int, help="a version")
     diff.add_argument("second", metavar="B", type=int, help="another version")
@@ -88,8 +88,8 @@ def _lineage(args: argparse.Namespace) -> None:
     if args.format == "text":
         print(*problems, sep="\n")
     count = "1 difference" if len(problems) == 1 else f"{len(problems)} differences"
-    told = "; ".join(problems) if args.format == "json" else f"{count} in its history, told above"
-    raise CosyFlowError(f"{args.name} version {version.version}: {told}")
+    found = "; ".join(problems) if args.format == "json" else f"{count} in its history, listed above"
+    raise CosyFlowError(f"{args.name} version {version.version}: {found}")
 
 
 def _print_chain(version: Version, chain: Sequence[Manifest]) -> None:

@@ -20,7 +20,7 @@ _OF_AN_ARGUMENT = re.compile(r"argument ([^/:\s]+)[^:\s]*: (.*)", re.DOTALL)
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose options can be written with underscores or hyphens, and whose help shows defaults.
 
-    What is wrong with a command line is told as every refusal is: a line for each problem.
+    What is wrong with a command line is printed as every refusal is: a line for each problem.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
             words = message.removeprefix(_UNKNOWN).split()
             named = [word.partition("=")[0] for word in words if word.startswith("-")]
             for name in named or words:
-                yield Problem(name, f"is unknown; {self.prog} --help tells what there is")
+                yield Problem(name, f"is unknown; {self.prog} --help shows what there is")
         elif match := _OF_AN_ARGUMENT.fullmatch(message):
             name, text = match.groups()
             yield Problem(name, f"{text}; see {self.prog} --help")

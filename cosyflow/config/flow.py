@@ -76,7 +76,7 @@ class DiTConfig:
     heads: int = 16
     dim_head: int = 64
     ff_mult: int = 2
-    """The feed-forward part is so many times as wide as `dim`."""
+    """Width of the feed-forward part as a multiple of `dim`."""
     dropout: float = 0.1
     mel_dim: int = 80
     mu_dim: int = 80
@@ -138,7 +138,7 @@ class FlowConfig(ABC):
 
     version: ClassVar[str]
     frame_tolerance: ClassVar[int] = 0
-    """A mel spectrogram may be so many frames longer or shorter than its tokens say."""
+    """Number of frames by which a mel spectrogram may be longer or shorter than its tokens say."""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "output_size", "spk_embed_dim"):
@@ -150,7 +150,7 @@ class FlowConfig(ABC):
 
     @abstractmethod
     def mel_frames(self, tokens: int) -> int:
-        """Mel frames of an utterance of so many speech tokens."""
+        """Mel frames of an utterance with this number of speech tokens."""
 
 
 def _check_unet(config: UNetConfig, mel_channels: int) -> None:

@@ -16,9 +16,9 @@ class SamplingConfig:
     top_p: float = 0.8
     """Nucleus: candidates are taken, most likely first, until their probabilities add up to this."""
     top_k: int = 25
-    """At most so many candidates."""
+    """Maximum number of candidates."""
     win_size: int = 10
-    """Repetition-aware sampling looks back so many tokens; 0 turns it off."""
+    """Number of tokens that repetition-aware sampling looks back; 0 turns it off."""
     tau_r: float = 0.1
     """A token that fills at least this share of the window is drawn again from all the others."""
 

@@ -1,4 +1,4 @@
-"""What is chosen for a training beside its recipe: one list for whole runs, for `cosyflow train` and its processes."""
+"""What is chosen for a training besides its recipe: one list for runs, for `cosyflow train` and its processes."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ class TrainingOptions:
         place=True,
     )
     resume_from: str = option(
-        "Checkpoint (epoch_N_whole.pt, its state beside it) of another training that a new one goes on from with"
-        " optimizer and position, under this run's settings. Empty: none.",
+        "Checkpoint (epoch_N_whole.pt, with its state in the same folder) of another training that a new one goes on"
+        " from with optimizer and position, under this run's settings. Empty: none.",
         "",
         effect="identity",
         place=True,
@@ -152,6 +152,6 @@ class LaunchOptions:
     num_nodes: int = option("Machines to train on; more than one needs a pytorchjob.", 1)
     gpus_per_node: int = option(
         "Processes a machine, one for each GPU. -1: all its GPUs, or one process without any; in a job what its file"
-        " says, else 1. 0: one process without a GPU. More, on a machine without GPUs: so many processes.",
+        " says, else 1. 0: one process without a GPU. More, on a machine without GPUs: that number of processes.",
         -1,
     )

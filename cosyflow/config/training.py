@@ -79,7 +79,7 @@ class TrainConf:
     keep_last: int = 2
     """So many newest epochs keep their weights ..."""
     keep_best: int = 5
-    """... and so do so many with the lowest validation loss."""
+    """... and this number of epochs with the lowest validation loss."""
     seed: int = 1986
     """Of the weights that start at random, the order of the data, the sequence layouts and dropout."""
     dtype: TrainingType = "auto"

@@ -35,7 +35,7 @@ class EncoderConfig:
     """`linear_legacy` ends with a ReLU."""
     activation_type: Literal["relu", "swish"] = "swish"
     static_chunk_size: int = 0
-    """Attention sees its own chunk of so many positions and all before it. 1 is causal, 0 sees the whole sequence."""
+    """Chunk size in positions: attention sees its own and earlier chunks. 1 is causal, 0 sees the whole sequence."""
 
     def __post_init__(self) -> None:
         for name in ("input_size", "output_size", "attention_heads", "linear_units", "num_blocks"):

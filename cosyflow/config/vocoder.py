@@ -131,7 +131,7 @@ class SpectrogramResolution:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The multi-period discriminators of HiFi-GAN and the multi-resolution spectrogram discriminators beside them."""
+    """The multi-period discriminators of HiFi-GAN and the multi-resolution spectrogram discriminators."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)

@@ -91,7 +91,7 @@ def job_identity(kind: str, model_digest: str, data: KaldiData) -> str:
 
 
 def plan_units(data: KaldiData, directory: str) -> list[list[Item]]:
-    """Cuts the utterances into units, the longest first where `utt2dur` tells durations.
+    """Cuts the utterances into units, the longest first where `utt2dur` has durations.
 
     Utterances of equal length come together, where a model can take them as one batch. The plan depends on the folder
     alone, so a resumed job forms the same batches.

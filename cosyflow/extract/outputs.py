@@ -42,7 +42,7 @@ class Extraction:
         counts: Mapping[str, int],
         details: Mapping[str, Any] | None = None,
     ) -> StageResult:
-        """Writes the table of rejects, removes the parts and tells what was made. The other files must be there."""
+        """Writes the table of rejects, removes the parts and returns what was made. The other files must be there."""
         self._keep_rejects_of_other_utterances(output_dir)
         self.rejects.write(output_dir)
         self.parts.remove()
@@ -59,7 +59,7 @@ class Extraction:
         )
 
     def _keep_rejects_of_other_utterances(self, output_dir: str) -> None:
-        """Where the output folder is the corpus itself, its table also tells of utterances that never came this far."""
+        """Where the output folder is the corpus itself, its table also lists utterances that never came this far."""
         ours = {utterance.utt for utterance in self.data.utterances}
         for utt, reason in read_rejects(output_dir).items():
             if utt not in ours:

@@ -101,7 +101,7 @@ def extract_speaker_embeddings(
         kaldi_dir: folder with wav.scp and the other Kaldi files, local or s3://.
         output_dir: where the files go; it may be the same folder.
         onnx_path: CAM++ or a model with its signature.
-        num_processes: above 1, a corpus of thousands of utterances is worked on in so many processes.
+        num_processes: above 1, a corpus of thousands of utterances is divided among that number of processes.
         max_reject_share: fail when more than this share of the utterances cannot be used.
         num_threads: how many work at once; 0 is one for each core.
         name: the subset, for the progress lines.

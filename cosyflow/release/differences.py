@@ -24,7 +24,7 @@ def differences(first: Sequence[Manifest], second: Sequence[Manifest]) -> dict[s
     Returns:
         `settings`: of the run by name, of its recipe by dotted key, as `--set` takes them. `data`: the digests of
         `merge`, and by name those of `subsets`. `code`: `commits`, `images` and `versions` by stage. `metrics`: the
-        numbers that the trainings tell. Equal values are left out.
+        numbers of the trainings. Equal values are left out.
 
     Raises:
         CosyFlowError: the record of a version is gone.
@@ -42,8 +42,8 @@ def _settings(chain: Sequence[Manifest]) -> dict[str, Any]:
     record = next((m.record for stage in ("average", "train") for m in chain if m.stage == stage and m.record), "")
     if not record:
         raise CosyFlowError(f"{chain[0].uri}: no manifest before it names the record of a run, which has the settings")
-    told = read_record(record)
-    run, recipe = _flat(told.get("run", {})), _flat(told.get("recipe", {}))
+    content = read_record(record)
+    run, recipe = _flat(content.get("run", {})), _flat(content.get("recipe", {}))
     run.pop("overrides", None)  # the recipe has them, each under its key
     return {**{f"recipe.{key}" if key in run else key: value for key, value in recipe.items()}, **run}
 

@@ -1,4 +1,4 @@
-"""What a model was made of: the chain of manifests from a release back to the archives, and the tags that tell it.
+"""What a model was made of: the chain of manifests from a release back to the archives, and the tags that name it.
 
 Every manifest names the folders of those that went in (`sources`) with the digests that they had then (`inputs`), so
 that from any of them the way leads back to the downloads.
@@ -73,7 +73,7 @@ def read_chain(folder: str) -> list[Manifest]:
     The inputs of one manifest stand in their order, the whole chain of one before the next; each stands once.
 
     Raises:
-        CosyFlowError: a manifest is gone, or does not tell the folders of its inputs; the message names it.
+        CosyFlowError: a manifest is gone, or does not name the folders of its inputs; the message names it.
     """
     return chain_from([_read(folder, "")])
 
@@ -115,7 +115,7 @@ def read_source(manifest: Manifest, index: int) -> Manifest:
     """
     _check_sources(manifest)
     if index >= len(manifest.sources):
-        raise CosyFlowError(f"{storage.join(manifest.uri, MANIFEST)}: tells no input of {_label(manifest)}")
+        raise CosyFlowError(f"{storage.join(manifest.uri, MANIFEST)}: names no input of {_label(manifest)}")
     source = _read(manifest.sources[index], _label(manifest), manifest.inputs[index])
     if source.digest != manifest.inputs[index]:
         raise CosyFlowError(replaced(manifest, source, manifest.inputs[index]))
@@ -123,7 +123,7 @@ def read_source(manifest: Manifest, index: int) -> Manifest:
 
 
 def replaced(manifest: Manifest, source: Manifest, digest: str) -> str:
-    """What is told when `manifest` was made of outputs with `digest`, and `source` in that place has others now."""
+    """The problem when `manifest` was made of outputs with `digest`, and `source` in that place has others now."""
     place = storage.join(source.uri, MANIFEST)
     return f"{place}: digest {source.digest} is not {digest}, of which {_label(manifest)} was made"
 
@@ -131,7 +131,7 @@ def replaced(manifest: Manifest, source: Manifest, digest: str) -> str:
 def read_record(uri: str) -> dict[str, Any]:
     """The record of a run: its settings as `run`, its whole recipe as `recipe`."""
     if not storage.exists(uri):
-        raise CosyFlowError(f"{uri}: the record of the run is gone; without it nobody can tell the run's settings")
+        raise CosyFlowError(f"{uri}: the record of the run is gone; without it the run's settings are unknown")
     record = storage.read_json(uri)
     if not isinstance(record, dict):
         raise CosyFlowError(f"{uri}: not the record of a run")
@@ -157,7 +157,7 @@ def _read(folder: str, user: str, digest: str = "") -> Manifest:
 
     Args:
         user: what was made of it.
-        digest: of the outputs that went in. A training that has gone on since has its earlier manifests beside it.
+        digest: of the outputs that went in. A training that has gone on since keeps its earlier manifests.
     """
     place = storage.join(folder, MANIFEST)
     if not storage.exists(place):
@@ -172,7 +172,7 @@ def _read(folder: str, user: str, digest: str = "") -> Manifest:
 def _check_sources(manifest: Manifest) -> None:
     if len(manifest.sources) != len(manifest.inputs):
         raise CosyFlowError(
-            f"{storage.join(manifest.uri, MANIFEST)}: does not tell the folders of its {len(manifest.inputs)} inputs,"
+            f"{storage.join(manifest.uri, MANIFEST)}: does not name the folders of its {len(manifest.inputs)} inputs,"
             " as CosyFlow 0.1 did not; run the pipeline again"
         )
 

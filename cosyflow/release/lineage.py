@@ -24,12 +24,12 @@ def chain_of(version: Version) -> list[Manifest]:
     """The manifests that a version was made of, register first.
 
     Raises:
-        CosyFlowError: the version does not tell where it was registered from, or a manifest is gone.
+        CosyFlowError: the version does not say where it was registered from, or a manifest is gone.
     """
     folder = version.tags.get(REGISTERED_FROM_TAG) or version.tags.get(MANIFEST_TAG)
     if not folder:
         raise CosyFlowError(
-            f"{version.name} version {version.version}: has no tag {REGISTERED_FROM_TAG}, so nobody can tell what it"
+            f"{version.name} version {version.version}: has no tag {REGISTERED_FROM_TAG}, so it is not known what it"
             " was made of; CosyFlow 0.1 or something else registered it"
         )
     return read_chain(folder)

@@ -38,7 +38,7 @@ def walk(record: Record, digests: Digests) -> list[Link]:
     """All links of a run, in the order of the stages.
 
     Raises:
-        CosyFlowError: what names a stage's work cannot be read, or finished work is not what may be handed on.
+        CosyFlowError: what names a stage's work cannot be read, or finished work must not be reused.
     """
     found: dict[tuple[str, str], Link] = {}
     for stage in STAGES.values():
@@ -90,7 +90,7 @@ def _settings(link: Link, record: Record, digests: Digests) -> dict[str, Any] | 
 
 
 def why_broken(link: Link, record: Record, digests: Digests) -> str:
-    """Why a stage that is not to work has nothing to hand on: what there is instead, and what differs."""
+    """Why a stage outside the range has nothing that can be reused: what there is instead, and what differs."""
     place = link.stage.place(record, link.name)
     remedy = f"start at stage {link.stage.number} ({link.stage.name}), or earlier"
     if link.work is None:

@@ -69,7 +69,7 @@ class Data:
         FIRST_STAGE,
     )
     stop_stage: int = option(
-        "Last stage that works. A stage before the first hands on what an earlier run made of the same settings.",
+        "Last stage that works. Stages before the first are reused from an earlier run with the same settings.",
         LAST_STAGE,
     )
     instruct: str = option("Instruction that is written for every utterance. Empty: none.", "")
@@ -130,7 +130,7 @@ class Graph:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Graph, Release, LaunchOptions, Start, TrainingOptions, Data):
-    """A whole run. Its values are checked one by one here; whether they fit each other, `cosyflow.run.plan` tells."""
+    """A whole run. Its values are checked one by one here; whether they fit each other, in `cosyflow.run.plan`."""
 
     def __post_init__(self) -> None:
         problems = list(_impossible(self))
@@ -225,7 +225,7 @@ def read_file(text: str, source: str = "run") -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        problem = Problem("run", f"{source}{line}: not YAML ({getattr(error, 'problem', error)}); mend the file")
+        problem = Problem("run", f"{source}{line}: not YAML ({getattr(error, 'problem', error)}); correct the file")
         raise RefusalError([problem]) from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise RefusalError([Problem("run", f"{source}: not a mapping of settings; write SETTING: VALUE in each line")])
@@ -291,8 +291,8 @@ def merged(flat: Mapping[str, Any], described: Mapping[str, Any]) -> tuple[dict[
         if name not in described or _differs(name, value):
             values[name] = value
             origin[name] = "parameter"
-    told = {name: origin[name] for name in values if name in origin and _differs(name, values[name])}
-    return values, told
+    shown = {name: origin[name] for name in values if name in origin and _differs(name, values[name])}
+    return values, shown
 
 
 def with_absolute_places(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Stage:
         makes: the name of its output in the graph.
         inputs: the stages whose manifests go in; one that works on subsets gives all of them to one that does not.
         version: of its code. It goes up when equal settings and inputs give other outputs (tests/unit/run/closures.py).
-        settings: a frozen dataclass of all that names the work beside its inputs, for a subset or model.
+        settings: a frozen dataclass of all that names the work in addition to its inputs, for a subset or model.
         work: makes the outputs in `Job.output`.
         check: what is wrong with a run from this stage's view, before any work; it must be quick and write nothing.
         check_inputs: what is wrong with finished inputs, for a run that is to work on them.

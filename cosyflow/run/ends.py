@@ -24,7 +24,7 @@ PLAN = "plan"
 
 @dataclass(frozen=True)
 class End:
-    """How a task ended; `manifest` is what it made or handed on, as JSON values, and `error` why it failed."""
+    """How a task ended; `manifest` is of what it made or reused, as JSON values, and `error` why it failed."""
 
     stage: str
     name: str

@@ -29,8 +29,8 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         `record` (URI), `subsets`, `todo` ("nothing" when all is done), and by stage, as `stamp_STAGE`, what a cache
         knows its tasks by.
 
-    A refusal is left for the run's report and told in a line for each problem; the process then ends with status 2, and
-    with 1 after any other failure.
+    A refusal is left for the run's report and printed, a line for each problem; the process then ends with status 2,
+    and with 1 after any other failure.
     """
     run_id = ends.run_id()
     try:

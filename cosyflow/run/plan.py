@@ -150,7 +150,7 @@ def _without(run: Run, wrong: set[str]) -> dict[str, Any]:
 
 
 def _with_default_recipe(run: Run) -> dict[str, Any]:
-    """The default in place of a recipe that is not there or wrong, so that the other settings can still be looked at."""
+    """The default in place of a recipe that is not there or wrong, so that the other settings can be looked at."""
     default = config.default_of(RECIPE)
     return {} if run.recipe == default else {RECIPE: default, "overrides": ()}
 

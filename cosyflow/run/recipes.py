@@ -33,7 +33,7 @@ def recipe_path(recipe: str) -> Path:
 
     Args:
         recipe: a path ending in .yaml, or a name: `<name>.yaml` in the folder COSYFLOW_CONF, else in `conf` of the
-            working folder, else in `conf` beside the package.
+            working folder, else in `conf` of the checkout.
     """
     if recipe.endswith((".yaml", ".yml")):
         return Path(recipe)

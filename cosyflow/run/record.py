@@ -124,7 +124,7 @@ class Record:
 
     @property
     def tracking(self) -> str:
-        """The tracking server: the run's, else the environment's, else a file beside a local data root, else ""."""
+        """The tracking server: the run's, else the environment's, else a file next to a local data root, else ""."""
         given = self.run.mlflow_uri or os.environ.get(TRACKING_VARIABLE, "")
         if given or storage.is_remote(self.run.data_root):
             return given

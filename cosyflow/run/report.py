@@ -23,7 +23,7 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
         run: id of the run.
         state: "SUCCEEDED", or whatever the server calls the end. A server may not know it yet, as a group of tasks gets
             its state from the last of them that ran: where a cache answered for all, or none was to run, it stays
-            "RUNNING". Then the ends of the tasks tell.
+            "RUNNING". Then the ends of the tasks decide.
         error: what the server says of it.
     """
     record, trouble = None, ""
@@ -62,7 +62,7 @@ def page(data_root: str, run: str, state: str, error: str = "") -> str:
 
 
 def missing_ends(ends: Sequence[End], record: Record) -> list[str]:
-    """What of a run has left no end: its task did not run, or could not tell."""
+    """What of a run has left no end: its task did not run, or could not leave one."""
     there = {(end.stage, end.name) for end in ends}
     wanted = [(stage.name, name) for stage in STAGES.values() for name in stage.names(record)]
     return [f"{stage} {name}" for stage, name in wanted if (stage, name) not in there]

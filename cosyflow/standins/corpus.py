@@ -80,7 +80,7 @@ def speak_corpus(directory: Path | str, speakers: Sequence[Speaker] = SPEAKERS) 
     if target.exists():
         if (target / MARK).is_file() and (target / MARK).read_text(encoding="utf-8") == mark:
             return total
-        raise CosyFlowError(f"{target} is there and holds another corpus; move it away or name another folder")
+        raise CosyFlowError(f"{target} is there and holds another corpus; move it elsewhere, or name another folder")
     if not espeak.is_installed():
         raise CosyFlowError(
             "the demo corpus is spoken by eSpeak NG, which is not installed: run `pip install espeakng-loader` "

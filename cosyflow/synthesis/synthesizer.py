@@ -31,7 +31,7 @@ FEWEST_TOKENS, MOST_TOKENS = 2, 20
 """Speech tokens of a text token."""
 END_OF_PROMPT = "<|endofprompt|>"
 DEFAULT_INSTRUCT = f"You are a helpful assistant.{END_OF_PROMPT}"
-"""What CosyVoice 3 is told before the prompt's text, as in its training, where the user tells it nothing else."""
+"""CosyVoice 3's instruction before the prompt's text, as in its training, where the user gives no other."""
 
 
 @dataclass(frozen=True)

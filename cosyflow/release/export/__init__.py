@@ -33,7 +33,7 @@ def export_model(recipe: Recipe, model: Part, weights: str, output_dir: str) -> 
       `llm.forward.fp32.onnx`; of CosyVoice the official `llm.text_encoder` and `llm.llm`, each `.fp32.zip` and
       `.fp16.zip`.
     - flow: `flow.encoder.fp32.zip` and `.fp16.zip` (CosyVoice and CosyVoice 2), `flow.decoder.estimator.fp32.onnx`.
-    - hifigan: `hift.pt`, the generator alone.
+    - hifigan: `hift.pt`, the generator without the discriminators.
 
     Args:
         recipe: sizes of the model.

@@ -61,9 +61,9 @@ class CalledDecoder(CalledEncoder):
         Args:
             xs: [1, Q, input_size]
             offset: positions before them; distances are what counts, so that it changes nothing.
-            required_cache_size: so many last positions are kept for the next call; below 0 all.
+            required_cache_size: number of last positions that are kept for the next call; below 0 all.
             att_cache: [layers, H, C, 2K], keys and values of the C positions before, empty at the start.
-            cnn_cache: handed on; the layers have no convolution.
+            cnn_cache: returned unchanged; the layers have no convolution.
             att_mask: attention is causal, whatever it says.
 
         Returns:

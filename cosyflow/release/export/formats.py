@@ -90,7 +90,7 @@ def onnx(
 
 
 def _fix_sizes(path: Path, output: str, shape: Sequence[int], dynamic: Mapping[int, str]) -> None:
-    """Declares the sizes of an output that are not dynamic, where the exporter could not tell them."""
+    """Declares the sizes of an output that are not dynamic, where the exporter could not infer them."""
     from onnx import load_model, save_model
 
     model = load_model(path)

@@ -32,7 +32,7 @@ def work(job: Job) -> StageResult:
     (trained,) = job.inputs
     run = job.record.run
     made = storage.join(job.output, f"{run.model}.pt")
-    # a training of so many epochs may have gone on since, in the same folder
+    # the training may have gone on to more epochs since, in the same folder
     return average_model(trained.uri, made, run.average_num, run.val_best, among=trained.files)
 
 

@@ -78,7 +78,7 @@ def _missing_archives(record: Record) -> Iterator[Problem]:
         try:
             length = content_length(f"{record.data_url.rstrip('/')}/{subset}.tar.gz")
         except CosyFlowError as error:
-            yield Problem("data_url", f"{error}; mend the address, or name a folder with the subsets")
+            yield Problem("data_url", f"{error}; correct the address, or name a folder with the subsets")
             return
         if length is None:
             use = next(use for use in ("train", "dev", "test") if subset in getattr(record.subsets, use))

@@ -30,7 +30,7 @@ class Settings:
     num_utts_per_parquet: int
     f0: str
     alignment: tuple[int, ...]
-    """How audio is cut to its speech tokens: `cosyflow.dataset.alignment.Alignment.identity`, told without PyTorch."""
+    """How audio is cut to its speech tokens: `cosyflow.dataset.alignment.Alignment.identity`, known without PyTorch."""
     rejected: str
     """Digest of the subset's rejected speech; "" when it has none."""
 
@@ -66,9 +66,9 @@ def work(job: Job) -> StageResult:
         f0=f0_method(job.record),
     )
     # the shards' own digest knows the audio by its size and its place: of what they are made says more
-    told = keys.plain(settings(job.record, job.name, Digests(job.record.digests)))
+    here = keys.plain(settings(job.record, job.name, Digests(job.record.digests)))
     inputs = [manifest.digest for manifest in job.inputs]
-    return replace(made, digest=combine({"shards": keys.key_of(STAGE.name, "", STAGE.version, told, inputs)}))
+    return replace(made, digest=combine({"shards": keys.key_of(STAGE.name, "", STAGE.version, here, inputs)}))
 
 
 def check(record: Record) -> Iterator[Problem]:
@@ -84,7 +84,7 @@ def check(record: Record) -> Iterator[Problem]:
 
 
 def f0_method(record: Record) -> F0Method:
-    """How f0 is measured: `auto` is the fast method where the vocoder is trained, which alone reads it."""
+    """How f0 is measured: `auto` is the fast method where the vocoder is trained; nothing else reads it."""
     run = record.run
     if run.f0 != AUTO:
         return cast("F0Method", run.f0)

@@ -1,4 +1,4 @@
-"""Whether a model registry answers, told without MLflow: the image that plans a run does not have it."""
+"""Whether a model registry answers, asked without MLflow: the image that plans a run does not have it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def too_many_rejects(manifest: Manifest, record: Record) -> str:
     if rejected > share * total:
         text = (
             f"{share:g} is less than {rejected} of {total} utterances, which {manifest.stage} {manifest.name} rejected"
-            f" (see {manifest.uri}); mend them, or raise it"
+            f" (see {manifest.uri}); correct them, or raise it"
         )
         raise RefusalError([Problem("max_reject_share", text)])
     return ""

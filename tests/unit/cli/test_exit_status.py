@@ -33,7 +33,7 @@ AVERAGE = ["average", "--src_path", "absent", "--dst_model", "average.pt"]
         ),
         (
             [*AVERAGE, "--nmu", "3", "--best=1"],
-            [f"{name}: is unknown; cosyflow --help tells what there is" for name in ("--nmu", "--best")],
+            [f"{name}: is unknown; cosyflow --help shows what there is" for name in ("--nmu", "--best")],
         ),
         ([*AVERAGE, "--num", "many"], ["--num: invalid int value: 'many'; see cosyflow average --help"]),
         ([*AVERAGE, "--num"], ["--num: expected one argument; see cosyflow average --help"]),

@@ -65,7 +65,7 @@ def test_set_takes_lists_as_words_and_as_yaml_and_settings_that_are_no_options()
             ["--num-nodes", "many"],
             "error: --num-nodes: invalid int value: 'many'; see python -m pipelines COMMAND --help",
         ),
-        (["--no-such"], "error: --no-such: is unknown; python -m pipelines --help tells what there is"),
+        (["--no-such"], "error: --no-such: is unknown; python -m pipelines --help shows what there is"),
         (["--set", "prefetch"], "error: --set: 'prefetch' is not KEY=VALUE, e.g. train_conf.max_epoch=3; give one"),
         (["--set", "prefetch=x"], 'error: prefetch: "x" is not a whole number; give one'),
     ],

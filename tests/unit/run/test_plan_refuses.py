@@ -123,6 +123,6 @@ def test_the_cases_are_many() -> None:
 
 @pytest.mark.parametrize("recipe", ["cosyvoice9", "nowhere/mine.yaml"])
 def test_a_recipe_that_is_not_there_hides_no_other_problem(refused: Callable[..., Refused], recipe: str) -> None:
-    """What depends on the recipe is not guessed at: the default one stands in for it only where settings are its own."""
+    """What depends on the recipe is not guessed at: only problems that every recipe has are shown."""
     found = refused(recipe=recipe, num_nodes=2, launcher="local", job="gone.yaml", pretrained_dir="/nowhere")
     assert set(found.problems) == {"recipe", "num_nodes", "job"}, found.lines
