@@ -90,7 +90,7 @@ find_uv = uv=$$(command -v uv); \
 	fi
 
 # WORLD's f0 estimation is built from source, so it comes only where there is a C++ compiler and Python's headers.
-find_extras = extras="--extra demo"; \
+find_extras = extras="--extra all --extra demo"; \
 	if command -v c++ >/dev/null && [ -n "$$interpreter" ] && "$$interpreter" -c 'import os, sys, sysconfig; \
 		sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; then \
 		extras="$$extras --extra harvest"; \

@@ -13,10 +13,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "build": ("--only-group", "image-build"),
     "base": ("--only-group", "image-base"),
     "extract": ("--only-group", "image-extract"),
-    "train": ("--no-default-groups",),
+    "train": ("--no-default-groups", "--extra", "all"),
     "mlflow": ("--only-group", "image-mlflow"),
 }
-"""Options of `uv export`: a dependency group, or all that the library depends on."""
+"""Options of `uv export`: a dependency group, or the library with its extra `all`."""
 BELOW = {"cuda": "base", "extract": "cuda", "train": "extract"}
 """The image whose packages are there already."""
 CUDA = ("nvidia-", "cuda-")
