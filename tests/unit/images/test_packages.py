@@ -6,10 +6,12 @@ import ast
 from pathlib import Path
 
 import pytest
-import yaml
 
+import components
+from components.base import image_reference
 from tests.unit.packages import CHECKOUT, import_with, locked, with_dependencies
 
+COMPONENTS = components.__all__
 ENTRIES = dict.fromkeys(["plan", "report"], "cosyflow/run/entry.py")
 """Components that are no stage, and what they call."""
 FURTHER = {"base": ["cosyflow.cli.main", "pipelines.compiling", "pipelines.submitting", "minio", "kubernetes"]}
@@ -31,15 +33,15 @@ def stage_modules(component: str) -> set[str]:
 
 
 def components_in(image: str) -> list[str]:
-    read = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in CHECKOUT.glob("components/*/metadata.yaml")]
-    return [component["name"].replace("-", "_") for component in read if component["image"] == image]
+    image_of = {name: getattr(components, name).component_spec.implementation.container.image for name in COMPONENTS}
+    return [name for name in COMPONENTS if image_of[name] == image_reference(image)]
 
 
 @pytest.mark.parametrize("image", ["base", "extract"])
 def test_stages_import_with_what_their_image_has(image: str) -> None:
-    components = components_in(image)
-    assert components
-    modules = sorted({module for component in components for module in stage_modules(component)})
+    names = components_in(image)
+    assert names
+    modules = sorted({module for component in names for module in stage_modules(component)})
     import_with(modules + FURTHER.get(image, []), in_image(image))
 
 

@@ -1,4 +1,4 @@
-"""Every component: its metadata are true, its names its stage's, its source free of imports that its image may lack."""
+"""Every component: its names are its stage's, and its source is free of imports that its image may lack."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import components
-from components.base import image_reference
-from cosyflow.run.config import PARAMETERS
+from components.base import IMAGES, image_reference
 from cosyflow.run.stages import STAGES
 
 FOLDER = Path(components.__file__).parent
@@ -32,18 +30,11 @@ def test_every_stage_is_a_component_of_its_name() -> None:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_metadata_is_true(name: str) -> None:
-    metadata = yaml.safe_load((FOLDER / name / "metadata.yaml").read_text())
+def test_a_component_has_its_folders_name_and_says_what_it_does(name: str) -> None:
     spec = getattr(components, name).component_spec
-    assert metadata["name"] == spec.name == name.replace("_", "-")
-    assert metadata.get("stage") == (STAGES[metadata["name"]].number if metadata["name"] in STAGES else None)
-    assert metadata["description"] == spec.description
-    assert image_reference(metadata["image"]) == spec.implementation.container.image
-    inputs = {key: kind(value) for key, value in spec.inputs.items()}
-    if "settings" in metadata:  # those of plan are held to Run by test_settings.py
-        inputs = {key: value for key, value in inputs.items() if key not in PARAMETERS}
-    assert metadata["inputs"] == inputs
-    assert metadata["outputs"] == {key: kind(value) for key, value in spec.outputs.items()}
+    assert spec.name == name.replace("_", "-")
+    assert spec.description
+    assert spec.implementation.container.image in map(image_reference, IMAGES)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
