@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cosyflow.cli.parser import REFUSED
@@ -16,6 +16,15 @@ from cosyflow.errors import CosyFlowError, RefusalError, StoppedError
 
 FAILED = 1
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "pipelines": ("kfp", "kfp_server_api"),
+    "train": ("onnx", "onnxruntime", "safetensors", "tensorboard", "tokenizers", "torch", "torchaudio", "transformers"),
+    "tracking": ("mlflow",),
+    "deepspeed": ("deepspeed",),
+    "harvest": ("pyworld",),
+    "demo": ("espeakng_loader",),
+}
+"""Modules that the core of the package does not bring, by the extra that does."""
 
 
 def ending(name: str, work: Callable[[], int | None]) -> int:
@@ -41,11 +50,17 @@ def ending(name: str, work: Callable[[], int | None]) -> int:
         _print(f"{name}: interrupted; the same command goes on where it stopped")
         return INTERRUPTED
     except Exception as defect:
-        summary = " ".join(f"{type(defect).__name__}: {defect}".split())
-        _print(
-            f"{name}: error: {summary}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
-        )
+        _print(f"{name}: error: {_cause(defect)}")
         return FAILED
+
+
+def _cause(defect: Exception) -> str:
+    """What is said of an exception that no command expects."""
+    module = (defect.name or "").partition(".")[0] if isinstance(defect, ModuleNotFoundError) else ""
+    for extra in (extra for extra, modules in EXTRAS.items() if module in modules):
+        return f"{module} is not installed; install it with: pip install 'cosyflow[{extra}]'"
+    told = " ".join(f"{type(defect).__name__}: {defect}".split())
+    return f"{told}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
 
 
 class Terminated(BaseException):

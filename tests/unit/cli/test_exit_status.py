@@ -83,6 +83,16 @@ def test_a_defect_leaves_its_traceback_in_a_file(
     assert "Traceback (most recent call last)" in Path(match[1]).read_text()
 
 
+def test_a_command_without_its_extra_says_which_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "cosyflow.release.average", raising=False)
+    assert main(AVERAGE) == 1
+    told = "cosyflow average: error: torch is not installed; install it with: pip install 'cosyflow[train]'\n"
+    assert capsys.readouterr().err == told
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_command_in_one_line(number: signal.Signals, status: int, tmp_path: Path) -> None:
     """The stage reads a list that is a pipe, to which nobody writes."""

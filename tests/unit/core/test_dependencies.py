@@ -12,6 +12,7 @@ from sys import stdlib_module_names
 
 import pytest
 
+from cosyflow.cli.ending import EXTRAS as MISSING
 from tests.unit.packages import CHECKOUT
 
 OURS = ("cosyflow", "pipelines", "components")
@@ -107,6 +108,13 @@ def test_each_declared_dependency_is_imported_or_has_a_reason() -> None:
     imported = set[str]().union(*map(distributions_of, modules))
     every = set[str]().union(*declared().values())
     assert every - imported == NOT_IMPORTED.keys()
+
+
+@pytest.mark.parametrize(
+    ("extra", "module"), [(extra, module) for extra, modules in MISSING.items() for module in modules]
+)
+def test_a_missing_module_is_told_with_the_extra_that_has_it(extra: str, module: str) -> None:
+    assert distributions_of(module) & declared()[extra]
 
 
 @pytest.mark.parametrize("path", EXTRAS)
