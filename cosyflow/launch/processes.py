@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 from cosyflow.errors import Problem, RefusalError
 
 
@@ -34,10 +36,12 @@ def processes(gpus_per_node: int, devices: int) -> int:
 def devices_here() -> int:
     """The CUDA devices that this process can see. It does not open them: the training's processes do.
 
-    None where PyTorch is missing: there a run is only planned.
+    None where PyTorch is missing: there a run is only planned. Without NVIDIA's driver there are none either, which is
+    seen without the seconds that the import of PyTorch takes.
     """
     try:
+        ctypes.CDLL("libcuda.so.1")
         import torch
-    except ModuleNotFoundError:
+    except (OSError, ModuleNotFoundError):
         return 0
     return torch.cuda.device_count()

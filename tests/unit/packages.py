@@ -30,6 +30,17 @@ for module in modules:
     importlib.import_module(module)
 """
 
+WITHOUT_TORCH = """
+large = [name for name in ("torch", "torchaudio", "onnxruntime", "transformers") if name in sys.modules]
+print("\\nstatus", status, large)
+"""
+MAIN = """
+import json, sys
+from {module} import main
+
+status = main(json.loads(sys.argv[1]))
+"""
+
 
 def locked() -> dict[str, list[dict[str, Any]]]:
     """The entries of uv.lock by distribution; a few have one for each version of Python."""
@@ -69,3 +80,19 @@ def import_with(modules: Sequence[str], distributions: set[str]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def ends_without_torch(program: str, argument: object, status: int = 0) -> None:
+    """Runs a program, which leaves a number in `status` and must not have imported PyTorch or what is as large.
+
+    Args:
+        argument: what the program reads as JSON from its first argument.
+    """
+    command = [sys.executable, "-c", program + WITHOUT_TORCH, json.dumps(argument)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith(f"\nstatus {status} []\n"), done.stdout[-500:] + done.stderr[-2000:]
+
+
+def runs_without_torch(module: str, *words: object) -> None:
+    """Runs a command, e.g. of `cosyflow.cli.main`, which must do its work without PyTorch."""
+    ends_without_torch(MAIN.format(module=module), [str(word) for word in words])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mlflow import MlflowClient
 
 from cosyflow.cli import main
 from cosyflow.release.register import register_models
+from tests.unit.packages import runs_without_torch
 
 
 @pytest.fixture
@@ -39,6 +41,12 @@ def test_an_interrupted_stage_registers_nothing_twice(registry: str, model: Path
     assert len(MlflowClient(registry, registry).search_model_versions("name='llm'")) == 1
     other_run = register_models({"llm": str(model)}, str(tmp_path / "other"), registry, {})
     assert other_run.details["versions"] == {"llm": 2}
+
+
+def test_the_registrys_commands_need_no_torch(registry: str, model: Path, tmp_path: Path) -> None:
+    cosyflow = partial(runs_without_torch, "cosyflow.cli.main")
+    cosyflow("register", f"llm={model}", "--output_dir", tmp_path / "out", "--mlflow_uri", registry)
+    cosyflow("models", "list", "llm", "--mlflow_uri", registry)
 
 
 @pytest.mark.parametrize(
