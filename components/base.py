@@ -29,6 +29,7 @@ def image_of(task: PipelineTask) -> str:
 
 def component(image: str, **settings: Any) -> Callable[[Callable[..., Any]], BaseComponent]:
     """A decorator: a lightweight component that runs in one of IMAGES; `settings` are further ones of dsl.component."""
-    return dsl.component(
+    made: Callable[[Callable[..., Any]], BaseComponent] = dsl.component(
         base_image=image_reference(image), packages_to_install=[], install_kfp_package=False, **settings
     )
+    return made

@@ -3,9 +3,11 @@
 # No postponed annotations here: KFP reads them as types.
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 
 import components
 from cosyflow.run.config import PARAMETERS, default_of, kind_of
@@ -29,7 +31,7 @@ def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, st
     def wanted(name: str) -> Mapping[str, str]:
         return {} if resources is None else {**RESOURCES[name], **resources.get(name, {})}
 
-    def work(name: str, **inputs: object):
+    def work(name: str, **inputs: object) -> PipelineArtifactChannel:
         return stage(name, getattr(components, name.replace("-", "_"))(**inputs), wanted(name))
 
     @dsl.pipeline(name="cosyvoice-training", display_name="Train one part")
@@ -53,7 +55,7 @@ def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, st
         stamp_average: str,
         stamp_export: str,
         stamp_register: str,
-    ):
+    ) -> None:
         """The stages from the download to the registry, unless all of it is done."""
         with dsl.If(todo == SOMETHING, name="something to do"):
             with dsl.ParallelFor(items=subsets, name="each subset", parallelism=subsets_at_once) as subset:
@@ -79,7 +81,7 @@ def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, st
 
     @dsl.pipeline(name="cosyvoice", display_name="CosyVoice training")
     @_with_the_parameters_of_a_run
-    def cosyvoice(**parameters: object):
+    def cosyvoice(**parameters: object) -> None:
         ending = components.report(
             run=parameters[RUN], data_root=parameters["data_root"], run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER
         )
@@ -92,7 +94,7 @@ def build_pipeline(subsets_at_once: int, resources: Mapping[str, Mapping[str, st
 
 def _with_the_parameters_of_a_run(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a function that takes keywords the signature and the documentation that KFP reads parameters from."""
-    kinds = {list: list[str]}
+    kinds: dict[type, Any] = {list: list[str]}
     parameters = [inspect.Parameter(RUN, inspect.Parameter.POSITIONAL_OR_KEYWORD, default="", annotation=str)]
     for name in PARAMETERS:
         kind, default = kind_of(name), default_of(name)

@@ -93,7 +93,7 @@ def _run_graph(wanted: Run, run_dir: Path, run_id: str, terminal: TextIO) -> Map
     """Lets KFP's local runner run the graph. Returns the tasks that ended badly, with how their processes ended."""
     from kfp import local
 
-    from pipelines.compiling import build_pipeline
+    from pipelines.cosyvoice import build_pipeline
 
     environment = {**_bytecode_cache(run_dir.parent / "bytecode"), RUN_VARIABLE: run_id, IMAGE_VARIABLE: ""}
     with (run_dir / LOG).open("a", encoding="utf-8") as log:

@@ -13,7 +13,7 @@ def average(
     stamp: str,
     averaged_model: dsl.Output[dsl.Model],
     averaging_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Averages the best checkpoints of a training run."""
     from cosyflow.run.task import run_stage
 

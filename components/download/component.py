@@ -13,7 +13,7 @@ def download(
     stamp: str,
     speech: dsl.Output[dsl.Dataset],
     speech_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Fetches one subset's archive, checks it against its checksum and unpacks it."""
     from cosyflow.run.task import run_stage
 

@@ -13,7 +13,7 @@ def export(
     stamp: str,
     exported_model: dsl.Output[dsl.Model],
     export_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Exports the averaged model as TorchScript and ONNX, and compares both with the model itself."""
     from cosyflow.run.task import run_stage
 

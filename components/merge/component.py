@@ -13,7 +13,7 @@ def merge(
     stamp: str,
     lists: dsl.Output[dsl.Dataset],
     list_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Writes the lists of training and validation shards; test subsets go into neither."""
     from cosyflow.run.task import run_stage
 

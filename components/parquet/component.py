@@ -15,7 +15,7 @@ def parquet(
     stamp: str,
     shards: dsl.Output[dsl.Dataset],
     shard_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Writes a subset's utterances, embeddings and tokens as parquet shards with their data.list."""
     from cosyflow.run.task import run_stage
 

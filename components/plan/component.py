@@ -48,7 +48,7 @@ def plan(
     val_best: bool,
     registered_model: str,
     ui_url: str,
-) -> NamedTuple(
+) -> NamedTuple(  # type: ignore[valid-type]  # KFP reads the outputs here
     "Plan",
     [
         ("record", str),

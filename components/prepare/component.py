@@ -13,7 +13,7 @@ def prepare(
     stamp: str,
     kaldi_files: dsl.Output[dsl.Dataset],
     kaldi_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Writes the Kaldi files of a subset: wav.scp, text, utt2spk and spk2utt."""
     from cosyflow.run.task import run_stage
 

@@ -14,7 +14,7 @@ def register(
     stamp: str,
     registered_models: dsl.Output[dsl.Model],
     registry_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Registers the averaged and the exported model under an alias."""
     from cosyflow.run.task import run_stage
 

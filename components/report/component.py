@@ -13,7 +13,7 @@ def report(
     data_root: str,
     run_id: str,
     report: dsl.Output[dsl.Markdown],
-):
+) -> None:
     """Says how the run ended, and what each of its tasks made or reused."""
     from cosyflow.run.entry import write_report
 

@@ -13,7 +13,7 @@ def speaker_embedding(
     stamp: str,
     embeddings: dsl.Output[dsl.Dataset],
     embedding_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Extracts CAM++ embeddings of a subset's utterances and speakers."""
     from cosyflow.run.task import run_stage
 

@@ -13,7 +13,7 @@ def speech_token(
     stamp: str,
     tokens: dsl.Output[dsl.Dataset],
     token_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Extracts the discrete speech tokens of a subset's utterances."""
     from cosyflow.run.task import run_stage
 

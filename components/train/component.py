@@ -24,7 +24,7 @@ def train(
     task_config: dsl.TaskConfig,
     checkpoints: dsl.Output[dsl.Model],
     training_metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Trains one model of a recipe, or goes on with an interrupted training."""
     from cosyflow.run.task import run_stage
 

@@ -59,8 +59,8 @@ def _cause(defect: Exception) -> str:
     module = (defect.name or "").partition(".")[0] if isinstance(defect, ModuleNotFoundError) else ""
     for extra in (extra for extra, modules in EXTRAS.items() if module in modules):
         return f"{module} is not installed; install it with: pip install 'cosyflow[{extra}]'"
-    told = " ".join(f"{type(defect).__name__}: {defect}".split())
-    return f"{told}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
+    summary = " ".join(f"{type(defect).__name__}: {defect}".split())
+    return f"{summary}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
 
 
 class Terminated(BaseException):
