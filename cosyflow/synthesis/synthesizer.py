@@ -15,8 +15,7 @@ from cosyflow.config.recipe import Recipe
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.checkpoint import load_official
 from cosyflow.models.flow.model import Flow, build_flow
-from cosyflow.models.llm.decoding import decode
-from cosyflow.models.llm.sampling import Sampler, multinomial
+from cosyflow.models.llm.decoding import Sampler, decode, multinomial
 from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.models.llm.transformer_lm import TransformerLM
 from cosyflow.models.vocoder.hift import HiFTGenerator

@@ -8,10 +8,10 @@ from typing import cast
 import torch
 
 from cosyflow.config.llm import DPOConfig
-from cosyflow.models.layers.dropout import Dropout
-from cosyflow.models.layers.relative_attention import RelativeAttention
+from cosyflow.models.layers.attention import RelativeAttention
+from cosyflow.models.layers.basic import Dropout
 from cosyflow.models.llm.batch import PackedBatch
-from cosyflow.models.llm.dpo import dpo_loss
+from cosyflow.models.llm.loss import dpo_loss
 from cosyflow.training.language_model import TrainableLM
 from cosyflow.training.objective import Batch, Objective, Outcome
 

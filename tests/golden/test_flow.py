@@ -24,8 +24,8 @@ from cosyflow.config.flow import (
 )
 from cosyflow.config.transformer import EncoderConfig
 from cosyflow.models.flow.batch import FlowBatch, FlowDraws
+from cosyflow.models.flow.matching import fixed_noise
 from cosyflow.models.flow.model import ChunkedFlow, CosyVoice1Flow, Flow, FlowCache, build_flow
-from cosyflow.models.flow.noise import fixed_noise
 
 RELEASED = {
     "cosyvoice1": CosyVoice1FlowConfig(),

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig, Qwen2Config, SamplingConfig
-from cosyflow.models.llm.decoding import decode, decode_stream
-from cosyflow.models.llm.sampling import Sampler, greedy, multinomial
+from cosyflow.models.llm.decoding import Sampler, decode, decode_stream, greedy, multinomial
 from cosyflow.models.llm.speech_lm import SpeechLM
 
 CONFIGS = {"cosyvoice2": CosyVoice2LMConfig, "cosyvoice3": CosyVoice3LMConfig}

@@ -14,9 +14,8 @@ import torch
 from cosyflow.config.llm import SamplingConfig
 from cosyflow.config.transformer import CosyVoice1LMConfig, EncoderConfig
 from cosyflow.models.llm.batch import Example, PackedBatch
-from cosyflow.models.llm.decoding import decode
+from cosyflow.models.llm.decoding import Sampler, decode, greedy, multinomial
 from cosyflow.models.llm.layout import build_batch
-from cosyflow.models.llm.sampling import Sampler, greedy, multinomial
 from cosyflow.models.llm.transformer_lm import TransformerLM
 
 

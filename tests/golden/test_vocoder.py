@@ -31,19 +31,17 @@ from cosyflow.models.vocoder.gan import (
     DiscriminatorLoss,
     GeneratorLoss,
     HiFiGan,
+    discriminator_least_squares,
     discriminator_loss,
     discriminator_turn,
+    feature_matching,
+    generator_least_squares,
     generator_loss,
     generator_turn,
     mel_distance,
-)
-from cosyflow.models.vocoder.hift import GeneratedSpeech, HiFTGenerator
-from cosyflow.models.vocoder.losses import (
-    discriminator_least_squares,
-    feature_matching,
-    generator_least_squares,
     truncated_pointwise_relativistic,
 )
+from cosyflow.models.vocoder.hift import GeneratedSpeech, HiFTGenerator
 from cosyflow.models.vocoder.source import SourceNoise
 from tests.golden.rounding import Nudge, Tolerance, assert_close_but_for_rounding, nudge_parameters, unchanged
 

@@ -6,14 +6,9 @@ import torch
 from torch import nn
 
 from cosyflow.config.flow import DiTConfig
-from cosyflow.models.flow.attention import FrameAttention
-from cosyflow.models.flow.frames import Frames
-from cosyflow.models.flow.time_embedding import time_sinusoids
-from cosyflow.models.layers.convolution import CausalConv1d
-from cosyflow.models.layers.dropout import Dropout
-from cosyflow.models.layers.linear import Linear
-from cosyflow.models.layers.masks import attention_mask
-from cosyflow.models.layers.mish import Mish
+from cosyflow.models.layers.attention import FrameAttention
+from cosyflow.models.layers.basic import CausalConv1d, Dropout, Linear, Mish, time_sinusoids
+from cosyflow.models.layers.packing import Frames, attention_mask
 
 TIME_SINUSOIDS = 256
 POSITION_KERNEL = 31

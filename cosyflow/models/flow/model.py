@@ -13,16 +13,12 @@ from cosyflow.config.flow import CosyVoice1FlowConfig, CosyVoice2FlowConfig, Cos
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.flow.batch import FlowBatch, FlowDraws
 from cosyflow.models.flow.dit import DiT
-from cosyflow.models.flow.frames import Frames
-from cosyflow.models.flow.length_regulator import EDGE_TOKENS, LengthRegulator
-from cosyflow.models.flow.matching import Condition, FlowMatching
-from cosyflow.models.flow.noise import fixed_noise, seeded_noise
+from cosyflow.models.flow.encoder import EDGE_TOKENS, LengthRegulator, Lookahead, UpsampleEncoder
+from cosyflow.models.flow.matching import Condition, FlowMatching, fixed_noise, seeded_noise
 from cosyflow.models.flow.unet import UNet
-from cosyflow.models.flow.upsample_encoder import UpsampleEncoder
-from cosyflow.models.layers.convolution import Lookahead
+from cosyflow.models.layers.basic import Linear
 from cosyflow.models.layers.encoder import Encoder
-from cosyflow.models.layers.linear import Linear
-from cosyflow.models.layers.masks import valid_mask
+from cosyflow.models.layers.packing import Frames, valid_mask
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig
-from cosyflow.models.layers.attention import CachedAttention, packed_attention
-from cosyflow.models.layers.linear import Linear
+from cosyflow.models.layers.basic import Linear
 from cosyflow.models.llm.batch import SPECIAL, SPEECH, TEXT, PackedBatch
 from cosyflow.models.llm.decoding import Continuation
 from cosyflow.models.llm.loss import LMOutput, next_token_loss, sum_by_sequence
-from cosyflow.models.llm.qwen2 import Qwen2Decoder, Qwen2WithTextHead
+from cosyflow.models.llm.qwen2 import CachedAttention, Qwen2Decoder, Qwen2WithTextHead, packed_attention
 
 _INITIAL_DEVIATION = 0.02
 

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from cosyflow.config.transformer import CosyVoice1LMConfig
-from cosyflow.models.layers.encoder import Encoder
-from cosyflow.models.layers.growing import GrowingSequence
-from cosyflow.models.layers.linear import Linear
+from cosyflow.models.layers.basic import Linear
+from cosyflow.models.layers.encoder import Encoder, GrowingSequence
 from cosyflow.models.layers.packing import Rows
 from cosyflow.models.llm.batch import SPEAKER, SPECIAL, SPEECH, TEXT, PackedBatch, PackedText
 from cosyflow.models.llm.decoding import Continuation

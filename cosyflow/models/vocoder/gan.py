@@ -14,7 +14,7 @@ once, and the generator's turn the bare one, whose weights get no gradient there
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -26,12 +26,6 @@ from cosyflow.audio.features import MelSettings, mel_spectrogram
 from cosyflow.config.vocoder import GanLossConfig, HiFiGanConfig, MelLossConfig
 from cosyflow.models.vocoder.discriminator import Discriminator, Judgement
 from cosyflow.models.vocoder.hift import GeneratedSpeech, HiFTGenerator
-from cosyflow.models.vocoder.losses import (
-    discriminator_least_squares,
-    feature_matching,
-    generator_least_squares,
-    truncated_pointwise_relativistic,
-)
 
 
 class HiFiGan(nn.Module):
@@ -154,3 +148,48 @@ def frozen(module: nn.Module) -> Iterator[None]:
 def _require_same_shape(what: str, real: torch.Tensor, generated: torch.Tensor) -> None:
     if real.shape != generated.shape:
         raise ValueError(f"real {list(real.shape)} and generated {list(generated.shape)} {what} must have one shape")
+
+
+def discriminator_least_squares(real: Sequence[torch.Tensor], generated: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Scores of real speech should be 1, of generated speech 0 (arXiv 1611.04076); summed over discriminators."""
+    return _total(
+        (1 - of_real).square().mean() + of_generated.square().mean()
+        for of_real, of_generated in zip(real, generated, strict=True)
+    )
+
+
+def generator_least_squares(generated: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Scores of generated speech should be 1; summed over discriminators."""
+    return _total((1 - score).square().mean() for score in generated)
+
+
+def feature_matching(
+    real: Sequence[Sequence[torch.Tensor]], generated: Sequence[Sequence[torch.Tensor]]
+) -> torch.Tensor:
+    """Twice the mean distance of the layers' outputs, summed over layers and discriminators (arXiv 2010.05646)."""
+    return 2 * _total(
+        F.l1_loss(of_generated, of_real)
+        for real_layers, generated_layers in zip(real, generated, strict=True)
+        for of_real, of_generated in zip(real_layers, generated_layers, strict=True)
+    )
+
+
+def truncated_pointwise_relativistic(
+    better: Sequence[torch.Tensor], worse: Sequence[torch.Tensor], tau: float
+) -> torch.Tensor:
+    """Punishes pairs whose margin is below the median margin, by at most `tau` a discriminator (arXiv 2103.14245).
+
+    The discriminator's turn passes scores of real speech as `better`, the generator's turn those of generated speech.
+    Where no margin is below the median, as when all are equal, the loss is 0.
+    """
+    losses = []
+    for high, low in zip(better, worse, strict=True):
+        margin = high - low
+        distance = (margin.median() - margin).clamp(min=0)  # of those below the median; 0 for the others
+        below = (distance > 0).sum().clamp(min=1)
+        losses.append((distance.square().sum() / below).clamp(max=tau))
+    return _total(losses)
+
+
+def _total(terms: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(terms)).sum()

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosyflow.models.flow.upsample_encoder import UpsampleEncoder
+from cosyflow.models.flow.encoder import UpsampleEncoder
+from cosyflow.models.layers.attention import distance_table
 from cosyflow.models.layers.encoder import Encoder
-from cosyflow.models.layers.masks import valid_mask
-from cosyflow.models.layers.relative_attention import distance_table
+from cosyflow.models.layers.packing import valid_mask
 
 NO_CACHE = torch.zeros(0, 0, 0, 0)
 NO_CONTEXT = torch.zeros(0, 0, 0)

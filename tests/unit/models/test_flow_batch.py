@@ -11,7 +11,7 @@ import torch
 from cosyflow.config.flow import CosyVoice1FlowConfig, CosyVoice2FlowConfig, CosyVoice3FlowConfig
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.flow.batch import FlowBatch, FlowExample, build_flow_batch, draw
-from cosyflow.models.flow.noise import BLOCK_FRAMES, fixed_noise, seeded_noise
+from cosyflow.models.flow.matching import BLOCK_FRAMES, fixed_noise, seeded_noise
 
 CONFIG = CosyVoice2FlowConfig(vocab_size=50)
 

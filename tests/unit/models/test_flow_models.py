@@ -22,13 +22,13 @@ from cosyflow.config.flow import (
 )
 from cosyflow.config.transformer import EncoderConfig
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.flow import dit, unet, upsample_encoder
+from cosyflow.models.flow import dit, unet
+from cosyflow.models.flow import encoder as flow_encoder
 from cosyflow.models.flow.batch import FlowExample, build_flow_batch, draw
-from cosyflow.models.flow.frames import Frames
 from cosyflow.models.flow.matching import Condition, FlowMatching
 from cosyflow.models.flow.model import ChunkedFlow, CosyVoice1Flow, Flow, build_flow
 from cosyflow.models.layers import encoder
-from cosyflow.models.layers.masks import attention_mask, valid_mask
+from cosyflow.models.layers.packing import Frames, attention_mask, valid_mask
 
 LAYERS = EncoderConfig(16, 16, attention_heads=2, linear_units=24, num_blocks=1, static_chunk_size=5)
 SIZES = {"attention_head_dim": 8, "n_blocks": 1, "num_mid_blocks": 1, "num_heads": 2}
@@ -126,7 +126,7 @@ def test_masks_are_built_once_for_all_layers(version: str, masks: int, monkeypat
         built.append(attention_mask(valid, chunk_size))
         return built[-1]
 
-    for module in (encoder, upsample_encoder, unet, dit):
+    for module in (encoder, flow_encoder, unet, dit):
         monkeypatch.setattr(module, "attention_mask", build_and_note)
     model = build_flow(TINY[version])
     batch = build_flow_batch(examples(model.config, 10, 20), model.config)

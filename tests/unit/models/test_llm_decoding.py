@@ -8,9 +8,8 @@ import torch
 
 from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig, Qwen2Config, SamplingConfig
 from cosyflow.models.llm.batch import IGNORE, Example
-from cosyflow.models.llm.decoding import decode, decode_stream
+from cosyflow.models.llm.decoding import Sampler, decode, decode_stream, greedy, multinomial
 from cosyflow.models.llm.layout import build_batch
-from cosyflow.models.llm.sampling import Sampler, greedy, multinomial
 from cosyflow.models.llm.speech_lm import SpeechLM
 
 SPEECH_IDS = 50

@@ -10,8 +10,8 @@ import torch
 
 from cosyflow.config.llm import CosyVoice2LMConfig, DPOConfig, Qwen2Config
 from cosyflow.models.llm.batch import IGNORE, Example
-from cosyflow.models.llm.dpo import dpo_loss
 from cosyflow.models.llm.layout import build_batch
+from cosyflow.models.llm.loss import dpo_loss
 from cosyflow.models.llm.speech_lm import SpeechLM
 
 CONFIG = CosyVoice2LMConfig(

@@ -11,8 +11,8 @@ from transformers import Qwen2ForCausalLM
 
 from cosyflow.config.llm import CosyVoice2LMConfig, Qwen2Config
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.layers.attention import SequenceBySequenceAttention
 from cosyflow.models.llm.pretrained import load_qwen2_folder, read_qwen2_config
+from cosyflow.models.llm.qwen2 import SequenceBySequenceAttention
 from cosyflow.models.llm.speech_lm import SpeechLM
 
 SIZES = Qwen2Config(

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyflow.config.transformer import EncoderConfig
-from cosyflow.models.layers.convolution import CausalConv1d, Lookahead, Upsample
-from cosyflow.models.layers.dropout import Dropout
-from cosyflow.models.layers.encoder import Encoder
-from cosyflow.models.layers.growing import GrowingSequence
-from cosyflow.models.layers.masks import attention_mask, valid_mask
-from cosyflow.models.layers.packing import Rows
-from cosyflow.models.layers.relative_attention import RelativeAttention, align_distances, distance_table
+from cosyflow.models.flow.encoder import Lookahead, Upsample
+from cosyflow.models.layers.attention import RelativeAttention, align_distances, distance_table
+from cosyflow.models.layers.basic import CausalConv1d, Dropout
+from cosyflow.models.layers.encoder import Encoder, GrowingSequence
+from cosyflow.models.layers.packing import Rows, attention_mask, valid_mask
 
 CAUSAL = EncoderConfig(12, 16, attention_heads=2, linear_units=24, num_blocks=2, static_chunk_size=1)
 

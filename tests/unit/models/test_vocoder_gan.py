@@ -16,9 +16,15 @@ from cosyflow.config.vocoder import (
     SpectrogramResolution,
 )
 from cosyflow.models.vocoder.discriminator import Discriminator
-from cosyflow.models.vocoder.gan import HiFiGan, discriminator_turn, frozen, generator_turn, mel_distance
+from cosyflow.models.vocoder.gan import (
+    HiFiGan,
+    discriminator_turn,
+    frozen,
+    generator_turn,
+    mel_distance,
+    truncated_pointwise_relativistic,
+)
 from cosyflow.models.vocoder.hift import GeneratedSpeech
-from cosyflow.models.vocoder.losses import truncated_pointwise_relativistic
 
 FRAMES = 6
 SAMPLES = FRAMES * 480
