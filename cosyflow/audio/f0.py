@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cosyflow.audio.caching import ordinary_tensors
-from cosyflow.audio.resample import resample
+from cosyflow.audio.features import ordinary_tensors
+from cosyflow.audio.speech import resample
 from cosyflow.errors import CosyFlowError
 
 FEWEST_VOICED = 5  # with fewer frames than that WORLD's other method is tried

@@ -1,16 +1,23 @@
-"""The three spectral features of the CosyVoice models: mel, Whisper's log-mel, and Kaldi's filter bank."""
+"""The three spectral features of the CosyVoice models: mel, Whisper's log-mel, and Kaldi's filter bank.
+
+Filters and windows are computed once and kept; the kept tensors must serve with and without gradients.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch.nn import functional as F
 
-from cosyflow.audio.caching import ordinary_tensors
-from cosyflow.audio.mel_filters import kaldi_filters, slaney_filters
 from cosyflow.errors import AudioError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 FEATURE_SAMPLE_RATE = 16000  # of fbank and whisper_log_mel, Hz
 
@@ -23,6 +30,30 @@ FBANK_N_FFT = 512
 FBANK_FMIN = 20.0
 FBANK_PREEMPHASIS = 0.97
 POVEY_EXPONENT = 0.85
+
+# Slaney's Auditory Toolbox (1998): linear below 1 kHz, then 27 bands for each factor of 6.4
+SLANEY_HZ_PER_MEL = 200 / 3
+SLANEY_BREAK_HZ = 1000.0
+SLANEY_BREAK_MEL = SLANEY_BREAK_HZ / SLANEY_HZ_PER_MEL
+SLANEY_LOG_STEP = math.log(6.4) / 27
+
+# O'Shaughnessy, Speech Communication (1987), as the HTK book and Kaldi write it
+HTK_FACTOR = 1127.0
+HTK_BREAK_HZ = 700.0
+
+
+def ordinary_tensors(build: Callable[P, R]) -> Callable[P, R]:
+    """Lets `build` make ordinary tensors even when it is first called within `torch.inference_mode`.
+
+    A tensor made there could not be used where gradients are wanted later, as the mel loss of the vocoder does.
+    """
+
+    @wraps(build)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.no_grad():
+            return build(*args, **kwargs)
+
+    return wrapper
 
 
 @dataclass(frozen=True)
@@ -131,3 +162,63 @@ def _hann(length: int, device: torch.device) -> torch.Tensor:
 def _povey(length: int, device: torch.device) -> torch.Tensor:
     """Kaldi's default window: a symmetric Hann window to the power of 0.85."""
     return torch.hann_window(length, periodic=False, device=device).pow(POVEY_EXPONENT)
+
+
+@lru_cache(maxsize=64)
+@ordinary_tensors
+def slaney_filters(
+    sample_rate: int, n_fft: int, num_mels: int, fmin: float, fmax: float | None, device: torch.device
+) -> torch.Tensor:
+    """Filters of unit area on Slaney's mel scale, as librosa makes them by default.
+
+    Args:
+        sample_rate: of the waveform, Hz.
+        n_fft: length of the Fourier transform, samples.
+        fmin, fmax: lowest and highest frequency, Hz; None is half the sample rate.
+    Returns:
+        float32 [num_mels, n_fft // 2 + 1].
+    """
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    limits = torch.tensor([fmin, sample_rate / 2 if fmax is None else fmax], dtype=torch.float64)
+    low, high = _hz_to_slaney(limits).tolist()
+    corners = _slaney_to_hz(torch.linspace(low, high, num_mels + 2, dtype=torch.float64))  # [num_mels + 2]
+    area = (corners[2:] - corners[:-2]) / 2
+    return (_triangles(bins, corners) / area[:, None]).float().to(device)
+
+
+@lru_cache(maxsize=64)
+@ordinary_tensors
+def kaldi_filters(sample_rate: int, n_fft: int, num_mels: int, fmin: float, device: torch.device) -> torch.Tensor:
+    """Filters of unit height, triangular on the mel axis, from `fmin` Hz to half the sample rate, as Kaldi makes them.
+
+    All in single precision, as Kaldi: in the narrow bands of low frequencies the rounding is seen in the features.
+    Returns float32 [num_mels, n_fft // 2 + 1]; the highest bin has no weight.
+    """
+    bins = _hz_to_htk(sample_rate / n_fft * torch.arange(n_fft // 2 + 1))
+    low, high = (HTK_FACTOR * math.log(1.0 + hz / HTK_BREAK_HZ) for hz in (fmin, sample_rate / 2))
+    corners = low + (high - low) / (num_mels + 1) * torch.arange(num_mels + 2)
+    filters = _triangles(bins, corners)
+    filters[:, -1] = 0.0
+    return filters.to(device)
+
+
+def _triangles(positions: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+    """Triangle i rises from corner i to 1 at corner i+1 and falls to 0 at corner i+2: [num_mels, positions]."""
+    left, peak, right = (corners[start : len(corners) - 2 + start, None] for start in range(3))
+    rising = (positions - left) / (peak - left)
+    falling = (right - positions) / (right - peak)
+    return torch.minimum(rising, falling).clamp(min=0.0)
+
+
+def _hz_to_slaney(hz: torch.Tensor) -> torch.Tensor:
+    above = SLANEY_BREAK_MEL + torch.log(hz.clamp(min=SLANEY_BREAK_HZ) / SLANEY_BREAK_HZ) / SLANEY_LOG_STEP
+    return torch.where(hz < SLANEY_BREAK_HZ, hz / SLANEY_HZ_PER_MEL, above)
+
+
+def _slaney_to_hz(mel: torch.Tensor) -> torch.Tensor:
+    above = SLANEY_BREAK_HZ * torch.exp((mel - SLANEY_BREAK_MEL) * SLANEY_LOG_STEP)
+    return torch.where(mel < SLANEY_BREAK_MEL, mel * SLANEY_HZ_PER_MEL, above)
+
+
+def _hz_to_htk(hz: torch.Tensor) -> torch.Tensor:
+    return HTK_FACTOR * torch.log(1.0 + hz / HTK_BREAK_HZ)

@@ -6,7 +6,7 @@ import torch
 
 from cosyflow.audio.features import FEATURE_SAMPLE_RATE, fbank, whisper_log_mel
 from cosyflow.audio.opener import open_audio
-from cosyflow.audio.resample import resample
+from cosyflow.audio.speech import resample
 from cosyflow.errors import AudioError
 
 TOKENIZER_MAX_SECONDS = 30

@@ -11,7 +11,7 @@ from torch import Tensor
 from cosyflow import storage
 from cosyflow.audio.features import MelSettings, mel_spectrogram
 from cosyflow.audio.opener import open_audio
-from cosyflow.audio.resample import resample
+from cosyflow.audio.speech import resample
 from cosyflow.config.flow import CosyVoice1FlowConfig
 from cosyflow.config.recipe import Recipe
 from cosyflow.errors import CosyFlowError

@@ -16,7 +16,7 @@ from cosyflow.config.mel import MelConf
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
 from cosyflow.dataset.alignment import Alignment
-from cosyflow.dataset.padding import FrameBudget
+from cosyflow.dataset.batching import FrameBudget
 from cosyflow.dataset.speech_reader import WINDOW_SHARDS, SpeechReader, SpeechUtterance
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.flow.batch import FlowBatch, FlowDraws, FlowExample, build_flow_batch, draw

@@ -10,7 +10,7 @@ import numpy as np
 
 from cosyflow.config.llm import LMConfig
 from cosyflow.config.training import TrainConf
-from cosyflow.dataset.packing import TokenBudget
+from cosyflow.dataset.batching import TokenBudget
 from cosyflow.dataset.reader import Utterance, UtteranceReader
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.llm.batch import Example, PackedBatch

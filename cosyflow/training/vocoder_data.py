@@ -14,8 +14,8 @@ from cosyflow.audio.features import MelSettings, mel_spectrogram
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import GanTrainConf
 from cosyflow.dataset.alignment import Alignment
+from cosyflow.dataset.batching import FixedCount
 from cosyflow.dataset.filter import FilterResult
-from cosyflow.dataset.padding import FixedCount
 from cosyflow.dataset.speech_reader import WINDOW_SHARDS, SpeechReader, SpeechUtterance
 from cosyflow.dataset.utterances import ABSENT, UtteranceIndex
 from cosyflow.errors import CosyFlowError

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import soundfile
 
 from cosyflow.audio.opener import open_audio
+from cosyflow.dataset.batching import TokenBudget
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.loader import build_loader
-from cosyflow.dataset.packing import TokenBudget
 from cosyflow.dataset.plan import plan_epoch
 from cosyflow.dataset.reader import UtteranceReader
 from cosyflow.dataset.shard import ShardNotes, shard_name, write_shard

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cosyflow.audio.features import FEATURE_SAMPLE_RATE, fbank
 from cosyflow.audio.opener import open_audio
-from cosyflow.audio.resample import resample
+from cosyflow.audio.speech import resample
 from cosyflow.extract.inputs import speaker_fbank, tokenizer_log_mel
 from tests.golden.rounding import assert_log_magnitudes_close
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from cosyflow.audio.features import MelSettings, mel_spectrogram, pad_to_multiple, whisper_log_mel
 from cosyflow.audio.opener import open_audio
-from cosyflow.audio.resample import resample
+from cosyflow.audio.speech import resample
 from tests.golden.rounding import assert_log_magnitudes_close
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0.0}

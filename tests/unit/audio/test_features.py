@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyflow.audio.features import MelSettings, fbank, mel_spectrogram, pad_to_multiple, whisper_log_mel
-from cosyflow.audio.resample import resample
+from cosyflow.audio.speech import resample
 from cosyflow.errors import AudioError
 
 COSYVOICE = MelSettings(sample_rate=22050, n_fft=1024, hop_size=256, win_size=1024, fmax=8000.0)

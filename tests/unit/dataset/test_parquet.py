@@ -12,10 +12,10 @@ import torch
 from cosyflow.cli.main import main
 from cosyflow.corpus.rejects import read_rejects
 from cosyflow.dataset import parquet as parquet_module
+from cosyflow.dataset.batching import TokenBudget
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.loader import build_loader
 from cosyflow.dataset.merge import merge_lists
-from cosyflow.dataset.packing import TokenBudget
 from cosyflow.dataset.parquet import make_parquet
 from cosyflow.dataset.plan import plan_epoch
 from cosyflow.dataset.reader import UtteranceReader

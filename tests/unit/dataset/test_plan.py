@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyflow.dataset.packing import TokenBudget, pack_in_order
+from cosyflow.dataset.batching import TokenBudget, pack_in_order
 from cosyflow.dataset.plan import plan_epoch
 from cosyflow.errors import CosyFlowError
 

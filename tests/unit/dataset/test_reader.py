@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cosyflow.dataset import shard as shard_module
+from cosyflow.dataset.batching import TokenBudget
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.loader import build_loader
-from cosyflow.dataset.packing import TokenBudget
 from cosyflow.dataset.plan import plan_epoch
 from cosyflow.dataset.reader import UtteranceReader
 from cosyflow.errors import CosyFlowError

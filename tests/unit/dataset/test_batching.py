@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyflow.dataset.padding import FixedCount, FrameBudget
+from cosyflow.dataset.batching import FixedCount, FrameBudget
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
 
