@@ -56,7 +56,7 @@ def open_audio(locator: str | bytes, name: str | None = None) -> tuple[torch.Ten
             samples = decoder.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{name}: cannot be decoded ({error.error_string}); is the file damaged?") from error
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:  # the second of numpy, for more samples than can be addressed
             raise AudioError(f"{name}: its header promises {promised} samples; is the file damaged?") from error
     if len(samples) < promised:
         raise AudioError(f"{name}: truncated, {len(samples)} of {promised} samples are there; copy it again")

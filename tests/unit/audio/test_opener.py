@@ -127,6 +127,14 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
             open_audio(str(path))
 
 
+def test_a_flac_header_without_a_length_is_an_audio_error() -> None:
+    """libsndfile then promises 2^63 - 1 samples, more than numpy can address."""
+    damaged = bytearray(encoded(noise(500), "FLAC"))
+    damaged[21:26] = bytes([damaged[21] & 0xF0, 0, 0, 0, 0])  # the lower 36 bits of 64 hold the number of samples
+    with pytest.raises(AudioError, match="promises 9223372036854775807 samples"):
+        open_audio(bytes(damaged[:42]))
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     content=st.sampled_from([WAV[:600], encoded(noise(500), "FLAC"), encoded(noise(500), "OGG", "VORBIS")]),
