@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from cosyflow import __version__, storage
+from cosyflow.backends import keep_freed_memory
 from cosyflow.config.llm import LMConfig
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
@@ -21,7 +22,6 @@ from cosyflow.provenance import git_commit, git_is_clean, run_tags
 from cosyflow.training.arguments import Arguments, check_supported, read_recipe, tracking_uri
 from cosyflow.training.checkpoints import CheckpointWriter
 from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
-from cosyflow.training.host_memory import keep_freed_memory
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.objective import Objective, TrainingData

@@ -32,12 +32,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import official_llm
 
+from cosyflow.backends import keep_freed_memory, linear
 from cosyflow.config.llm import CosyVoice2LMConfig, Qwen2Config
-from cosyflow.models.layers.basic import linear
 from cosyflow.models.llm.batch import Example
 from cosyflow.models.llm.layout import build_batch, draw_bistream, sequence_length
 from cosyflow.models.llm.speech_lm import SpeechLM
-from cosyflow.training.host_memory import keep_freed_memory
 
 SIZES = {
     "tiny": Qwen2Config(

@@ -26,10 +26,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from cosyflow.backends import keep_freed_memory
 from cosyflow.config.training import GanTrainConf
 from cosyflow.config.vocoder import DiscriminatorConfig, HiFiGanConfig, HiFTConfig
 from cosyflow.models.vocoder.gan import HiFiGan
-from cosyflow.training.host_memory import keep_freed_memory
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.vocoder import AdversarialUpdater, VocoderObjective
 from cosyflow.training.vocoder_data import WindowBatch

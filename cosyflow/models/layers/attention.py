@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cosyflow.models.layers.basic import Dropout, Linear, dropout
+from cosyflow.backends import attends_one_by_one, dropout
+from cosyflow.models.layers.basic import Dropout, Linear
 from cosyflow.models.layers.packing import Frames, Rows
 
 
@@ -108,9 +109,9 @@ class RelativeAttention(nn.Module):
         """Mixes the values of sequences that lie end to end: three times [T, H, K] -> [T, D].
 
         `distance_keys` and `mask` are those of `attend` for `rows.width` positions; `mask` is [1 or N, 1, 1 or W, W].
-        On the CPU each sequence is mixed in its own length; elsewhere all at once, as wide as the longest.
+        Each sequence is mixed in its own length, or all at once, as wide as the longest: what is faster here.
         """
-        if rows.lengths is None or query.is_cuda:
+        if rows.lengths is None or not attends_one_by_one(query):
             query, key, value = (rows.unpack(part).transpose(1, 2) for part in (query, key, value))
             return rows.pack(self.attend(query, key, value, distance_keys, mask))
         padding = query.size(0) - sum(rows.lengths)
@@ -180,10 +181,10 @@ class FrameAttention(nn.Module):
         """Three times [B, T, heads * head_size] or [F, ...] -> [B, T, D] or [F, D]."""
         if frames is None:
             mixed = self.mix(query, key, value, mask)
-        elif query.is_cuda:
-            mixed = frames.pack(self.mix(frames.unpack(query), frames.unpack(key), frames.unpack(value), mask))
-        else:
+        elif attends_one_by_one(query):
             mixed = self.mix_one_by_one(query, key, value, mask, frames)
+        else:
+            mixed = frames.pack(self.mix(frames.unpack(query), frames.unpack(key), frames.unpack(value), mask))
         out: torch.Tensor = self.to_out(mixed)
         return out
 
@@ -206,7 +207,7 @@ class FrameAttention(nn.Module):
         mixed = []
         parts = zip(*(flat.split(frames.lengths) for flat in (query, key, value)), strict=True)
         for sequence, (q, k, v) in enumerate(parts):
-            # two dimensions: with three, torch takes a path that is three times as slow
+            # a mask of two dimensions: with three, torch takes a path that is three times as slow
             seen = None if mask.size(2) == 1 else mask[sequence, 0, : len(q), : len(q)]
             mixed.append(self.mix(q[None], k[None], v[None], seen)[0])
         return torch.cat(mixed)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils.checkpoint import checkpoint
 
+from cosyflow.backends import has_packed_kernel
 from cosyflow.config.llm import Qwen2Config
 from cosyflow.models.layers.basic import Linear
 
@@ -45,14 +46,14 @@ def packed_attention(
         lengths: of the sequences that matter, which come first, on the host; the others may get any finite output.
         dtype: of the queries.
     """
-    if cu_seqlens.is_cuda and dtype in (torch.bfloat16, torch.float16):
+    if has_packed_kernel(cu_seqlens.device, dtype):
         return OneKernelAttention(cu_seqlens, max_seqlen)
     return SequenceBySequenceAttention(lengths)
 
 
 @dataclass(frozen=True, eq=False)
 class OneKernelAttention:
-    """All sequences in one kernel, which exists on CUDA and in half precision."""
+    """All sequences in one kernel."""
 
     cu_seqlens: Tensor
     max_seqlen: int

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cosyflow.backends import lay_out_for_convolution
 from cosyflow.config.vocoder import DiscriminatorConfig, SpectrogramResolution
 from cosyflow.models.vocoder.convolution import weight_norm
 
@@ -99,8 +100,7 @@ class SpectrogramDiscriminator(nn.Module):
             return_complex=True,
         )
         magnitude = spectrum.abs().transpose(1, 2).unsqueeze(1)  # [B, 1, frames, bins]
-        # A CPU convolves large maps of few channels up to twice as fast with channels last in memory.
-        return _judge(magnitude.to(memory_format=torch.channels_last), self.discriminators, self.out)
+        return _judge(lay_out_for_convolution(magnitude), self.discriminators, self.out)
 
 
 class MultiPeriodDiscriminator(nn.Module):

@@ -11,7 +11,7 @@ import pytest
 TAKE_AND_FREE = """
 import resource
 import torch
-from cosyflow.training.host_memory import keep_freed_memory
+from cosyflow.backends import keep_freed_memory
 
 if {keep}:
     assert keep_freed_memory()

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cosyflow.models.layers import basic
+from cosyflow import backends
 from cosyflow.models.layers.basic import Linear, Mish
 
 ROWS, INPUTS, OUTPUTS = 300, 256, 320
 
 
-@pytest.mark.skipif(not basic.prefers_onednn(), reason="this processor or torch has no AVX-512 oneDNN")
+@pytest.mark.skipif(not backends.prefers_onednn(), reason="this processor or torch has no AVX-512 oneDNN")
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("layout", ["flat", "batch", "transposed"])
 def test_a_large_product_by_onednn_has_float32_precision(layout: str, bias: bool) -> None:
@@ -23,7 +23,7 @@ def test_a_large_product_by_onednn_has_float32_precision(layout: str, bias: bool
         "batch": torch.randn(3, ROWS // 3, INPUTS),
         "transposed": torch.randn(INPUTS, ROWS).t(),
     }[layout].requires_grad_()
-    assert x.numel() * OUTPUTS >= basic.WORTHWHILE
+    assert x.numel() * OUTPUTS >= backends.WORTHWHILE
     gradient = torch.randn(*x.shape[:-1], OUTPUTS)
     weights = [x, *layer.parameters()]
 
