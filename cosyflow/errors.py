@@ -25,6 +25,18 @@ class StoppedError(CosyFlowError):
     """Work was asked to end (SIGTERM), and did so in good order; the same command goes on."""
 
 
+class NotFiniteError(CosyFlowError):
+    """A loss or gradient of a training that is not finite. It may be the fault of the machine, unless it comes again.
+
+    Attributes:
+        update: number of the update, over all starts of the training.
+    """
+
+    def __init__(self, message: str, update: int) -> None:
+        super().__init__(message)
+        self.update = update
+
+
 class AudioError(CosyFlowError):
     """Audio that cannot be used; the message names the file and says what is wrong."""
 

@@ -10,7 +10,7 @@ from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 from kfp.dsl.pipeline_task import PipelineTask
 
 from components.base import image_of
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET
+from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET
 from cosyflow.progress import STAGE_VARIABLE
 from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
 from cosyflow.run.stages import STAGES, position

@@ -136,6 +136,10 @@ class TrainingOptions:
     experiment: str = option("MLflow experiment of the run.", "cosyflow")
 
 
+LAUNCHERS = ("auto", "local", "pytorchjob")
+"""Where a training's processes may run; of each but the first two there is a kind in cosyflow/launch/kinds."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
     """Where a training's processes run."""
@@ -144,7 +148,7 @@ class LaunchOptions:
         "Where to train: local, on this machine (in the task itself); pytorchjob, in a job of the cluster; auto: in a"
         " pod a job.",
         "auto",
-        choices=("auto", "local", "pytorchjob"),
+        choices=LAUNCHERS,
     )
     job: str = option(
         "YAML file of settings of a training job's pods: image, devices, volumes, restarts. Empty: the task's own.", ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cosyflow.launch.pytorchjob.names import label_value
+from cosyflow.launch.spec import label_value
 
 SUBSET_LABEL = "cosyflow.dev/subset"
 POD_NAME_VARIABLE = "KFP_POD_NAME"

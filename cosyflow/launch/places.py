@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from cosyflow.launch.pytorchjob.client import in_a_pod
+from cosyflow.launch.client import in_a_pod
+from cosyflow.launch.kinds import KINDS
+from cosyflow.launch.kinds.kind import JobKind
 
 
-def is_a_job(launcher: str) -> bool:
-    """Whether a training's processes are pods of a job of the cluster."""
-    return launcher == "pytorchjob" or (launcher == "auto" and in_a_pod())
+def kind_of(launcher: str) -> JobKind | None:
+    """The kind of job that a training's processes are the pods of; None where they are processes of this machine."""
+    if launcher == "auto":
+        return next(iter(KINDS.values())) if in_a_pod() else None
+    return KINDS.get(launcher)
 
 
 def trains_here(launcher: str) -> bool:
     """Whether the processes will be on the machine that this one is on: not so in a pod, whose tasks have their own."""
-    return launcher != "pytorchjob" and not in_a_pod()
+    return launcher not in KINDS and not in_a_pod()

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from cosyflow import storage
-from cosyflow.config.options import LaunchOptions
+from cosyflow.config.options import LAUNCHERS, LaunchOptions
 from cosyflow.errors import Problem, RefusalError
+from cosyflow.launch.job import train_in_cluster
+from cosyflow.launch.kinds import KINDS
 from cosyflow.launch.local import run_locally
-from cosyflow.launch.places import is_a_job
+from cosyflow.launch.places import kind_of
 from cosyflow.launch.processes import devices_here, processes
-from cosyflow.launch.pytorchjob.job import train_in_cluster
-from cosyflow.launch.pytorchjob.settings import read_settings, with_task_config
+from cosyflow.launch.settings import read_settings, with_task_config
 from cosyflow.stage import StageResult
 from cosyflow.training.arguments import Arguments, read_recipe, tracking_uri, unsupported
 from cosyflow.training.start import check_folder
 from cosyflow.training.tracking.mlflow import noted_run
 
-LAUNCHERS = ("auto", "local", "pytorchjob")
 MODULE = "cosyflow.training"
 LOG_FILE = "train.log"
 RESULT_FILE = "result.json"
@@ -44,14 +44,15 @@ def launch(
         RefusalError: what is asked for is wrong or not there; nothing was started and nothing written.
         CosyFlowError: the training failed or was stopped.
     """
-    in_cluster = is_a_job(options.launcher)
-    num_processes = _check(arguments, options, in_cluster)
-    settings = with_task_config(read_settings(options.job), task_config or {}) if in_cluster else None
-    with _log_file(arguments.model_dir) as log:
-        if settings is None:
+    kind = kind_of(options.launcher)
+    num_processes = _check(arguments, options, in_cluster=kind is not None)
+    if kind is None:
+        with _log_file(arguments.model_dir) as log:
             run_locally(MODULE, arguments.command_line(), num_processes, log, on_cpu=options.gpus_per_node == 0)
-            return _result(arguments)
-        left = train_in_cluster(arguments, settings, options.num_nodes, options.gpus_per_node, log)
+        return _result(arguments)
+    settings = with_task_config(read_settings(options.job), task_config or {})
+    with _log_file(arguments.model_dir) as log:
+        left = train_in_cluster(kind, arguments, settings, options.num_nodes, options.gpus_per_node, log)
     result = _result(arguments)
     return replace(result, files=[*result.files, *left])
 
@@ -72,7 +73,10 @@ def _check(arguments: Arguments, options: LaunchOptions, in_cluster: bool) -> in
         problems.append(Problem("num_nodes", f"{options.num_nodes} is less than 1; give 1 or more"))
     if options.num_nodes > 1 and not in_cluster:
         problems.append(
-            Problem("num_nodes", f"{options.num_nodes} machines need launcher pytorchjob; here give 1, or take that")
+            Problem(
+                "num_nodes",
+                f"{options.num_nodes} machines need launcher {' or '.join(KINDS)}; here give 1, or take that",
+            )
         )
     if options.job and not storage.exists(options.job):
         problems.append(Problem("job", f"{options.job}: no such file; give the YAML file of the job's settings"))

@@ -216,12 +216,13 @@ def settings_file(pod_settings: dict[str, Any], tmp_path: Path) -> str:
 @pytest.fixture
 def arguments(store: str, tmp_path: Path) -> Iterator[Any]:
     """A training whose data and model lie in the store; its jobs are removed afterwards."""
-    from cosyflow.launch.pytorchjob.client import Cluster
-    from cosyflow.launch.pytorchjob.manifest import JOB_LABEL
+    from cosyflow.launch.client import Cluster
+    from cosyflow.launch.kinds import KINDS
+    from cosyflow.launch.spec import JOB_LABEL
     from tests.cluster.small_training import job_name, make_arguments
 
     training = make_arguments(store, tmp_path)
     yield training
-    cluster = Cluster(NAMESPACE)
+    cluster = Cluster(KINDS["pytorchjob"], NAMESPACE)
     for job in cluster.jobs(f"{JOB_LABEL}={job_name(training)}"):
         cluster.delete(job["metadata"]["name"], job["metadata"]["uid"])

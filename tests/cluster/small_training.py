@@ -11,7 +11,7 @@ from typing import Any
 
 from cosyflow import storage
 from cosyflow.config.options import LaunchOptions
-from cosyflow.launch.pytorchjob.names import base_name
+from cosyflow.launch.spec import base_name
 from cosyflow.training.arguments import Arguments
 from tests.local.token_corpus import RECIPE, make_token_corpus
 

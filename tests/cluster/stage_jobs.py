@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from kubernetes import client
 
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET
+from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET
 from cosyflow.run.execute import RUN_VARIABLE
 
 MLFLOW_HERE = os.environ.get("COSYFLOW_TEST_MLFLOW", "http://127.0.0.1:30050")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_SECRET
+from cosyflow.launch.settings import LAUNCHER_SECRET
 
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 FOLDERS = [*sorted(K8S.glob("overlays/*/")), K8S / "gitops/retraining"]

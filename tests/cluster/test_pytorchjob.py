@@ -14,10 +14,11 @@ import yaml
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
-from cosyflow.launch.pytorchjob.client import Cluster
-from cosyflow.launch.pytorchjob.job import train_in_cluster
-from cosyflow.launch.pytorchjob.settings import JobSettings
-from cosyflow.launch.pytorchjob.state import running
+from cosyflow.launch.client import Cluster
+from cosyflow.launch.follow.state import running
+from cosyflow.launch.job import train_in_cluster
+from cosyflow.launch.kinds import KINDS
+from cosyflow.launch.settings import JobSettings
 from cosyflow.launch.train_stage import launch
 from cosyflow.training.arguments import Arguments
 from tests.cluster.small_training import (
@@ -35,6 +36,7 @@ from tests.cluster.small_training import (
 )
 
 NAMESPACE = "kubeflow"
+KIND = KINDS["pytorchjob"]
 
 
 @pytest.mark.slow
@@ -106,7 +108,7 @@ def test_a_job_that_nobody_follows_ends_within_two_minutes(
     endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, *seldom))
     killed_launcher(endless, str(kept))
     start = time.monotonic()
-    cluster = Cluster(NAMESPACE)
+    cluster = Cluster(KIND, NAMESPACE)
     job = job_name(arguments)
     wait_for("the end of all pods", lambda: not running(cluster.pods(job)), 120)
     print(f"left alone, the pods ended after {time.monotonic() - start:.0f} s")
@@ -132,9 +134,9 @@ def test_what_cannot_start_fails_within_a_minute(
     start = time.monotonic()
     settings = JobSettings(**{**pod_settings, **changed})
     with pytest.raises(CosyFlowError, match=message):
-        train_in_cluster(arguments, settings, NODES, 0, tmp_path / "train.log")
+        train_in_cluster(KIND, arguments, settings, NODES, 0, tmp_path / "train.log")
     assert time.monotonic() - start < 60
-    assert Cluster(NAMESPACE).get(job_name(arguments)) is None
+    assert Cluster(KIND, NAMESPACE).get(job_name(arguments)) is None
 
 
 @pytest.mark.slow
@@ -145,10 +147,10 @@ def test_a_job_of_another_run_is_refused(arguments: Arguments, pod_settings: dic
 
     def other_run() -> None:
         with pytest.raises(CosyFlowError, match="has no node"):
-            train_in_cluster(arguments, waiting, 1, 0, log)
+            train_in_cluster(KIND, arguments, waiting, 1, 0, log)
 
     other = in_the_background(other_run)
-    wait_for("the other run's job", lambda: Cluster(NAMESPACE).get(job_name(arguments)) is not None)
+    wait_for("the other run's job", lambda: Cluster(KIND, NAMESPACE).get(job_name(arguments)) is not None)
     with pytest.raises(CosyFlowError, match=refused):
-        train_in_cluster(replace(arguments, max_steps=UPDATES + 1), waiting, 1, 0, log)
+        train_in_cluster(KIND, replace(arguments, max_steps=UPDATES + 1), waiting, 1, 0, log)
     other.join(60)

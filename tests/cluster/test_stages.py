@@ -16,9 +16,9 @@ import torch
 import yaml
 
 from cosyflow import storage
-from cosyflow.launch.pytorchjob.client import Cluster
-from cosyflow.launch.pytorchjob.manifest import JOB_LABEL, RUN_LABEL
-from cosyflow.launch.pytorchjob.names import base_name
+from cosyflow.launch.client import Cluster
+from cosyflow.launch.kinds import KINDS
+from cosyflow.launch.spec import JOB_LABEL, RUN_LABEL, base_name
 from cosyflow.run.chain import inputs_of
 from cosyflow.run.definition import Stage
 from cosyflow.run.ends import read_ends
@@ -141,7 +141,7 @@ def remove_from_registry(model: str) -> None:
 
 
 def remove_jobs(model: str, model_dir: str) -> None:
-    cluster = Cluster(NAMESPACE)
+    cluster = Cluster(KINDS["pytorchjob"], NAMESPACE)
     for job in cluster.jobs(f"{JOB_LABEL}={base_name(model, model_dir)}"):
         cluster.delete(job["metadata"]["name"], job["metadata"]["uid"])
 
@@ -182,7 +182,8 @@ def test_the_gang_trained_and_its_losses_are_in_mlflow(run: Run, stage_jobs: Sta
 
 
 def test_the_launchers_token_made_the_job_and_is_not_in_its_pods(run: Run) -> None:
-    (job,) = Cluster(NAMESPACE).jobs(f"{JOB_LABEL}={base_name(run.of('train').name, run.of('train').uri)}")
+    name = base_name(run.of("train").name, run.of("train").uri)
+    (job,) = Cluster(KINDS["pytorchjob"], NAMESPACE).jobs(f"{JOB_LABEL}={name}")
     assert job["metadata"]["managedFields"]
     assert RUN_LABEL in job["metadata"]["labels"]
     assert "cosyflow-launcher" not in json.dumps(job["spec"])

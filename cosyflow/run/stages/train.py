@@ -279,9 +279,10 @@ def _unread_settings(record: Record) -> Iterator[Problem]:
 
 
 def _check_launch(record: Record) -> Iterator[Problem]:
-    from cosyflow.launch.places import is_a_job, trains_here
+    from cosyflow.launch.kinds import KINDS
+    from cosyflow.launch.places import kind_of, trains_here
     from cosyflow.launch.processes import devices_here
-    from cosyflow.launch.pytorchjob.settings import read_settings
+    from cosyflow.launch.settings import read_settings
 
     run = record.run
     if run.job:
@@ -291,14 +292,14 @@ def _check_launch(record: Record) -> Iterator[Problem]:
             yield from refusal.problems
         except CosyFlowError as error:
             yield Problem("job", f"{error}; mend the file")
-    if run.num_nodes != 1 and not is_a_job(run.launcher):
-        yield Problem("num_nodes", f"{run.num_nodes} machines need launcher pytorchjob; here it is 1")
+    if run.num_nodes != 1 and kind_of(run.launcher) is None:
+        yield Problem("num_nodes", f"{run.num_nodes} machines need launcher {' or '.join(KINDS)}; here it is 1")
     if not trains_here(run.launcher):
-        if run.launcher == "pytorchjob" and not storage.is_remote(run.data_root) and not run.job:
+        if run.launcher in KINDS and not storage.is_remote(run.data_root) and not run.job:
             yield Problem(
                 "data_root",
-                f"{run.data_root}: pods of a pytorchjob cannot see a folder of this machine; give an s3:// prefix, or"
-                " a job file that mounts it",
+                f"{run.data_root}: pods of a {run.launcher} cannot see a folder of this machine; give an s3:// prefix,"
+                " or a job file that mounts it",
             )
         if run.gpus_per_node > 0:
             text = f"{run.gpus_per_node}; whether the cluster has {run.num_nodes} such machines cannot be seen here"

@@ -15,8 +15,9 @@ import pytest
 import yaml
 from jsonschema import Draft4Validator
 
-from cosyflow.launch.pytorchjob.manifest import JobSpec, build
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, read_settings
+from cosyflow.launch.kinds.pytorchjob import PyTorchJob
+from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, read_settings
+from cosyflow.launch.spec import JobSpec
 from pipelines.compiling import compile_pipelines, read_image_lock
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
@@ -176,7 +177,7 @@ def test_the_network_policy_is_about_the_pods_that_the_launcher_makes() -> None:
         gpus_per_node=1, settings=JobSettings(image="registry.example/cosyflow-train:1"),
     )  # fmt: skip
     policy = named(overlay("standalone"), "NetworkPolicy", "cosyflow-training")["spec"]
-    for replica in build(spec)["spec"]["pytorchReplicaSpecs"].values():
+    for replica in PyTorchJob().manifest(spec)["spec"]["pytorchReplicaSpecs"].values():
         template = replica["template"]
         assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
         assert restricted_violations(template["spec"]) == []

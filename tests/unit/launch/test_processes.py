@@ -7,7 +7,7 @@ import pytest
 from cosyflow.errors import RefusalError
 from cosyflow.launch.local import run_locally
 from cosyflow.launch.processes import processes
-from cosyflow.launch.pytorchjob.settings import JobSettings, devices_of
+from cosyflow.launch.settings import JobSettings, devices_of
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,10 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 FILE = Path(__file__).with_name("closures.json")
 LEFT_OUT = (
     "cosyflow.run", "cosyflow.errors", "cosyflow.progress", "cosyflow.storage", "cosyflow.stage", "cosyflow.content",
-    "cosyflow.launch.pytorchjob", "cosyflow.launch.terminal", "cosyflow.training.heartbeat",
-    "cosyflow.training.tracking",
+    "cosyflow.launch.client", "cosyflow.launch.follow", "cosyflow.launch.job", "cosyflow.launch.kinds",
+    "cosyflow.launch.objects", "cosyflow.launch.pods", "cosyflow.launch.settings", "cosyflow.launch.spec",
+    "cosyflow.launch.surroundings", "cosyflow.launch.terminal", "cosyflow.training.failure",
+    "cosyflow.training.heartbeat", "cosyflow.training.parent", "cosyflow.training.tracking",
 )  # fmt: skip
 STAGES_PACKAGE = "cosyflow.run.stages"
 STARTS = ("work", "settings")

@@ -81,7 +81,7 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
         # no say in what is written
         "training/tracking/mlflow.py": set(),
         "training/heartbeat.py": set(),
-        "launch/pytorchjob/follower.py": set(),
+        "launch/follow/follower.py": set(),
         "synthesis/__init__.py": set(),
         "cli/__init__.py": set(),
         "progress.py": set(),

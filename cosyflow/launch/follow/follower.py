@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.launch.pytorchjob import state
-from cosyflow.launch.pytorchjob.client import Cluster, OutOfReach
-from cosyflow.launch.pytorchjob.log import PodLog
-from cosyflow.launch.pytorchjob.settings import JobSettings, Object
-from cosyflow.launch.pytorchjob.timeline import Timeline
+from cosyflow.launch.client import Cluster, Unreachable
+from cosyflow.launch.follow import state
+from cosyflow.launch.follow.log import PodLog
+from cosyflow.launch.follow.timeline import Timeline
+from cosyflow.launch.objects import Object
+from cosyflow.launch.settings import JobSettings
 
 WATCH_SECONDS = 10
 WAITING_WATCH_SECONDS = 2
@@ -23,8 +24,6 @@ DRAIN_SECONDS = 15.0
 SHOWN_LINES = 20
 SEARCHED_LINES = 200
 SHOWN_EVENTS = 5
-DEADLINE = "active longer than specified deadline"
-"""The operator's words for a job that ran for longer than it may."""
 USER_ERROR = re.compile(r"^error: (?P<message>.+)$")
 OTHER_ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?P<message>[A-Za-z_][\w.]*(?:Error|Exception): .+)$")
 
@@ -47,7 +46,7 @@ class Follower:
 
     Args:
         job: as the API server answered when it was made or found.
-        log: file that the master's output is added to.
+        log: file that the output of the first pod is added to.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Follower:
     ) -> None:
         self.name: str = job["metadata"]["name"]
         self._uid: str = job["metadata"]["uid"]
-        self._cluster, self._num_nodes, self._settings = cluster, num_nodes, settings
+        self._cluster, self._kind, self._num_nodes, self._settings = cluster, cluster.kind, num_nodes, settings
         self._timeline, self._log_file = timeline, log
         self._log: PodLog | None = None
         self._waiting: state.Waiting | None = None
@@ -66,19 +65,19 @@ class Follower:
         """Waits for the end.
 
         Raises:
-            CosyFlowError: the API server refuses a call, or is out of reach for longer than the settings allow.
+            CosyFlowError: the API server refuses a call, or is unreachable for longer than the settings allow.
         """
         lost_since: float | None = None
         while True:
             try:
                 end = self._look()
-            except OutOfReach as trouble:
+            except Unreachable as trouble:
                 if lost_since is None:
                     lost_since = time.monotonic()
-                    self._timeline.add("api-lost", f"the API server is out of reach: {trouble}")
+                    self._timeline.add("api-lost", f"the API server is unreachable: {trouble}")
                 if time.monotonic() - lost_since > self._settings.outage_seconds:
                     raise CosyFlowError(
-                        f"the API server is out of reach for {self._settings.outage_seconds:.0f} s ({trouble});"
+                        f"the API server is unreachable for {self._settings.outage_seconds:.0f} s ({trouble});"
                         f" {self.name} saves a checkpoint and ends, unless the same command is given again at once"
                     ) from None
                 time.sleep(RETRY_SECONDS)
@@ -97,7 +96,7 @@ class Follower:
             return End("deleted", f"the job {self.name} was deleted while it was followed")
         pods = self._cluster.pods(self.name)
         self._follow_log(pods)
-        ending = state.ending(job)
+        ending = self._kind.ending(job)
         if ending is not None:
             self._finish_log()
             return End("succeeded") if ending == "succeeded" else self._explain_failure(job, pods)
@@ -108,9 +107,9 @@ class Follower:
         return None
 
     def _follow_log(self, pods: Sequence[Object]) -> None:
-        name = f"{self.name}-master-0"
-        if self._log is None and any(pod["metadata"]["name"] == name and state.started(pod) for pod in pods):
-            self._log = PodLog(self._cluster, name, self._log_file)
+        if self._log is None:
+            first = [pod for pod in pods if self._kind.is_first_pod(self.name, pod) and state.started(pod)]
+            self._log = PodLog(self._cluster, first[0]["metadata"]["name"], self._log_file) if first else None
 
     def _finish_log(self) -> None:
         if self._log is not None:
@@ -118,7 +117,10 @@ class Follower:
 
     def _check_waiting(self, job: Object, pods: Sequence[Object]) -> End | None:
         """Tells what pods wait for when that changes; the end when they have waited for too long."""
-        waiting = state.explain_waiting(job, pods, self._num_nodes)
+        if self._kind.is_suspended(job):
+            waiting: state.Waiting | None = state.IN_QUEUE
+        else:
+            waiting = state.explain_waiting(pods, self._num_nodes, self._kind.container)
         now = time.monotonic()
         if waiting is None:
             self._waiting = None
@@ -148,7 +150,7 @@ class Follower:
 
     def _explain_failure(self, job: Object, pods: Sequence[Object]) -> End:
         """Shows the last lines and the events of the pods that failed; the reason is that of the first."""
-        failures = state.failures(pods)
+        failures = state.failures(pods, self._kind.container)
         causes: list[str] = []
         for failure in failures:
             lines = self._cluster.tail(failure.pod, SEARCHED_LINES)
@@ -160,9 +162,9 @@ class Follower:
                 *(f"event {event}" for event in events),
             ]
             self._timeline.add("pod-failed", "\n".join(told), pod=failure.pod, status=failure.status)
-        reasons = [str(failures[0])] if failures else [state.reason_of_failure(job)]
-        if DEADLINE in state.reason_of_failure(job):
-            return End("stuck", state.reason_of_failure(job))
+        reasons = [str(failures[0])] if failures else [self._kind.reason(job)]
+        if self._kind.ran_too_long(job):
+            return End("stuck", self._kind.reason(job))
         cause = causes[0] if causes else ""
         return End("failed", ": ".join([*reasons, *([cause] if cause else [])]), cause)
 

@@ -1,4 +1,4 @@
-"""The calls to the API server, and what their failures mean: out of reach for now, not there, taken, or refused."""
+"""The calls to the API server, and what their failures mean: unreachable for now, not there, taken, or refused."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.launch.pytorchjob.manifest import CONTAINER, GROUP, PLURAL, VERSION
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, Object
+from cosyflow.launch.kinds.kind import JobKind
+from cosyflow.launch.objects import Object
+from cosyflow.launch.settings import LAUNCHER_FOLDER
 
 LAUNCHER_ACCOUNT = Path(LAUNCHER_FOLDER)
 OWN_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 POD_NAME_VARIABLES = ("KFP_POD_NAME", "HOSTNAME")
-OPERATOR_LABEL = "training.kubeflow.org/job-name"
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
 SILENT_LOG_SECONDS = 120
@@ -27,7 +27,7 @@ MISSING, CONFLICT, GONE = 404, 409, 410
 NOT_STARTED = 400
 
 
-class OutOfReach(Exception):  # noqa: N818 - a state of the server
+class Unreachable(Exception):  # noqa: N818 - a state of the server
     """The API server did not answer; it may do so later."""
 
 
@@ -54,34 +54,40 @@ def _account() -> Path | None:
 
 
 class Cluster:
-    """One namespace of the cluster that KUBECONFIG names, of the pod's own, or of the user's kubeconfig.
+    """The jobs of a kind in one namespace: of the cluster that KUBECONFIG names, the pod's own, or the kubeconfig's.
 
     In a pod it speaks for the launcher's account where that one's token is mounted, else for the pod's own.
 
     Raises (every method):
-        OutOfReach: see there.
+        Unreachable: see there.
         CosyFlowError: the server refuses the call; the message says what it answered.
     """
 
-    def __init__(self, namespace: str = "") -> None:
+    def __init__(self, kind: JobKind, namespace: str = "") -> None:
         from kubernetes import client
 
         api_client, default = _connect()
+        self.kind = kind
         self.namespace = namespace or default
         self._jobs = client.CustomObjectsApi(api_client)
         self._core = client.CoreV1Api(api_client)
-        self._where = {"group": GROUP, "version": VERSION, "namespace": self.namespace, "plural": PLURAL}
+        self._where = {
+            "group": kind.group,
+            "version": kind.version,
+            "namespace": self.namespace,
+            "plural": kind.plural,
+        }
 
     def create(self, manifest: Object) -> Object:
         """Makes a job. Raises Taken when there is one of its name."""
-        with _meaning(f"create the PyTorchJob {manifest['metadata']['name']}"):
+        with _meaning(f"create the {self.kind.name} {manifest['metadata']['name']}"):
             created: Object = self._jobs.create_namespaced_custom_object(
                 **self._where, body=manifest, _request_timeout=(CONNECT_SECONDS, READ_SECONDS)
             )
         return created
 
     def get(self, name: str) -> Object | None:
-        with _meaning(f"get the PyTorchJob {name}"), _none_on(MISSING) as found:
+        with _meaning(f"get the {self.kind.name} {name}"), _none_on(MISSING) as found:
             found.append(
                 self._jobs.get_namespaced_custom_object(
                     **self._where, name=name, _request_timeout=(CONNECT_SECONDS, READ_SECONDS)
@@ -91,7 +97,7 @@ class Cluster:
 
     def delete(self, name: str, uid: str) -> None:
         """Removes a job with its pods, unless it is another of the same name; none is no error."""
-        with _meaning(f"delete the PyTorchJob {name}"), _none_on(MISSING, CONFLICT):
+        with _meaning(f"delete the {self.kind.name} {name}"), _none_on(MISSING, CONFLICT):
             self._jobs.delete_namespaced_custom_object(
                 **self._where,
                 name=name,
@@ -100,7 +106,7 @@ class Cluster:
             )
 
     def jobs(self, selector: str) -> list[Object]:
-        with _meaning("list PyTorchJobs"):
+        with _meaning(f"list {self.kind.name}s"):
             listed = self._jobs.list_namespaced_custom_object(
                 **self._where, label_selector=selector, _request_timeout=(CONNECT_SECONDS, READ_SECONDS)
             )
@@ -111,7 +117,7 @@ class Cluster:
         from kubernetes.watch import Watch
 
         metadata = job["metadata"]
-        with _meaning(f"watch the PyTorchJob {metadata['name']}"), _none_on(GONE):
+        with _meaning(f"watch the {self.kind.name} {metadata['name']}"), _none_on(GONE):
             for _ in Watch().stream(
                 self._jobs.list_namespaced_custom_object,
                 **self._where,
@@ -123,10 +129,10 @@ class Cluster:
                 return
 
     def pods(self, name: str) -> list[Object]:
-        """The pods of a job, the master first."""
+        """The pods of a job, by name."""
         with _meaning(f"list the pods of {name}"):
             listed = self._read(
-                self._core.list_namespaced_pod, self.namespace, label_selector=f"{OPERATOR_LABEL}={name}"
+                self._core.list_namespaced_pod, self.namespace, label_selector=self.kind.pod_selector(name)
             )
         return sorted(listed["items"], key=lambda pod: str(pod["metadata"]["name"]))
 
@@ -150,7 +156,7 @@ class Cluster:
                 response = self._core.read_namespaced_pod_log(
                     pod,
                     self.namespace,
-                    container=CONTAINER,
+                    container=self.kind.container,
                     tail_lines=lines,
                     _preload_content=False,
                     _request_timeout=(CONNECT_SECONDS, READ_SECONDS),
@@ -170,7 +176,7 @@ class Cluster:
         from kubernetes.watch.watch import iter_resp_lines
 
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        query = [("container", CONTAINER), ("follow", "true"), ("timestamps", "true")]
+        query = [("container", self.kind.container), ("follow", "true"), ("timestamps", "true")]
         query += [("sinceTime", since)] if since else []
         with _meaning(f"follow the log of {pod}"):
             # The generated method has no sinceTime.
@@ -248,10 +254,10 @@ def _meaning(doing: str) -> Iterator[None]:
         if status == CONFLICT:
             raise Taken(message) from None
         if status == 0 or status >= 500 or status in TRANSIENT_STATUS:
-            raise OutOfReach(f"cannot {doing}: {status} {message}") from None
+            raise Unreachable(f"cannot {doing}: {status} {message}") from None
         raise CosyFlowError(f"cannot {doing}: the API server answers {status}: {message}") from None
     except (HTTPError, OSError, json.JSONDecodeError) as error:
-        raise OutOfReach(f"cannot {doing}: {error}") from None
+        raise Unreachable(f"cannot {doing}: {error}") from None
 
 
 def _message(error: Any) -> str:

@@ -19,7 +19,7 @@ def beating(heartbeat: str, tell: Callable[[str], None], interval_seconds: float
 
     Args:
         heartbeat: URI of the object.
-        tell: is told when the store goes out of reach, and when it is back.
+        tell: is told when the store becomes unreachable, and when it is back.
 
     Raises:
         CosyFlowError: the first beat cannot be written.

@@ -1,4 +1,4 @@
-"""What the objects of the cluster say about a job: whether it has ended, why its pods wait, and how they failed."""
+"""What the pods of a job say: why they wait, and how they failed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cosyflow.launch.pytorchjob.manifest import CONTAINER
-from cosyflow.launch.pytorchjob.settings import Object
+from cosyflow.launch.objects import Object, condition
 
 PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
-Ending = Literal["succeeded", "failed"]
 WaitKind = Literal["queue", "no-pods", "image", "config", "scheduling", "starting"]
 
 
@@ -24,6 +22,9 @@ class Waiting:
 
     kind: WaitKind
     message: str
+
+
+IN_QUEUE = Waiting("queue", "waits in the queue to be admitted")
 
 
 @dataclass(frozen=True)
@@ -39,25 +40,17 @@ class PodFailure:
         return f"{self.pod}: " + ", ".join(part for part in (status, self.reason) if part)
 
 
-def ending(job: Object) -> Ending | None:
-    """How a job ended; None while it has not."""
-    if _condition(job, "Succeeded"):
-        return "succeeded"
-    return "failed" if _condition(job, "Failed") else None
+def failures(pods: Sequence[Object], container: str) -> list[PodFailure]:
+    """The pods that failed by themselves, the first to fail first.
 
-
-def reason_of_failure(job: Object) -> str:
-    """The operator's words."""
-    condition = _condition(job, "Failed") or {}
-    return ": ".join(part for part in (condition.get("reason", ""), condition.get("message", "")) if part)
-
-
-def failures(pods: Sequence[Object]) -> list[PodFailure]:
-    """The pods that failed by themselves, the first to fail first."""
+    Args:
+        container: name of the one that trains; what is injected beside it does not count.
+    """
     found: list[tuple[str, PodFailure]] = []
     for pod in pods:
         status, name = pod.get("status", {}), pod["metadata"]["name"]
-        ended = [entry["state"]["terminated"] for entry in _containers(pod) if "terminated" in entry.get("state", {})]
+        states = [entry.get("state", {}) for entry in _containers(pod, container)]
+        ended = [state["terminated"] for state in states if "terminated" in state]
         bad = [entry for entry in ended if entry.get("exitCode") != 0]
         if bad:
             first = min(bad, key=lambda entry: entry.get("finishedAt") or "")
@@ -81,18 +74,20 @@ def running(pods: Sequence[Object]) -> list[str]:
     ]
 
 
-def explain_waiting(job: Object, pods: Sequence[Object], num_nodes: int) -> Waiting | None:
-    """Why not all pods run yet, the worst trouble first; None when they do."""
-    if job["spec"].get("runPolicy", {}).get("suspend"):
-        return Waiting("queue", "waits in the queue to be admitted")
+def explain_waiting(pods: Sequence[Object], num_nodes: int, container: str) -> Waiting | None:
+    """Why not all pods run yet, the worst trouble first; None when they do.
+
+    Args:
+        container: name of the one that trains.
+    """
     if not pods:
-        return Waiting("no-pods", "the training operator has not made its pods yet")
-    troubles = list(_troubles(pods))
+        return Waiting("no-pods", "its controller has not made its pods yet")
+    troubles = list(_troubles(pods, container))
     order: tuple[WaitKind, ...] = ("image", "config", "scheduling", "starting")
     if troubles:
         return min(troubles, key=lambda trouble: order.index(trouble.kind))
     if len(pods) < num_nodes:
-        return Waiting("no-pods", f"the training operator has made {len(pods)} of {num_nodes} pods")
+        return Waiting("no-pods", f"its controller has made {len(pods)} of {num_nodes} pods")
     return None
 
 
@@ -101,17 +96,17 @@ def waiting_pods(pods: Sequence[Object]) -> list[str]:
     return [pod["metadata"]["name"] for pod in _not_started(pods)]
 
 
-def _troubles(pods: Sequence[Object]) -> Iterator[Waiting]:
+def _troubles(pods: Sequence[Object], container: str) -> Iterator[Waiting]:
     for pod in _not_started(pods):
         name = pod["metadata"]["name"]
-        for entry in _containers(pod):
+        for entry in _containers(pod, container):
             waiting = entry.get("state", {}).get("waiting", {})
             words = _join(waiting)
             if waiting.get("reason") in PULL_REASONS:
                 yield Waiting("image", f"{name} cannot get the image {entry.get('image', '')}: {words}")
             elif waiting.get("reason") in CONFIG_REASONS:
                 yield Waiting("config", f"{name} cannot start: {words}")
-        unscheduled = _condition(pod, "PodScheduled", "False")
+        unscheduled = condition(pod, "PodScheduled", "False")
         if unscheduled:
             yield Waiting("scheduling", f"{name} has no node: {_join(unscheduled)}")
         else:
@@ -122,15 +117,10 @@ def _not_started(pods: Sequence[Object]) -> Iterator[Object]:
     return (pod for pod in pods if not started(pod))
 
 
-def _containers(pod: Object) -> list[Object]:
+def _containers(pod: Object, name: str) -> list[Object]:
     status = pod.get("status", {})
-    own = [entry for entry in status.get("containerStatuses") or [] if entry.get("name") == CONTAINER]
+    own = [entry for entry in status.get("containerStatuses") or [] if entry.get("name") == name]
     return [*(status.get("initContainerStatuses") or []), *own]
-
-
-def _condition(thing: Object, kind: str, status: str = "True") -> Object | None:
-    conditions: list[Object] = (thing.get("status") or {}).get("conditions") or []
-    return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == status), None)
 
 
 def _join(words: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.launch.pytorchjob.fake_api import FakeCluster, Server
+from tests.unit.launch.fake_api import FakeCluster, Server
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.launch.pytorchjob.client import Cluster, LogLine, OutOfReach
+from cosyflow.launch.client import Cluster, LogLine, Unreachable
 
 RECONNECT_SECONDS = 1.0
 
@@ -41,7 +41,7 @@ class PodLog:
                             for output in (file, sys.stdout):
                                 output.write(line.text + "\n")
                                 output.flush()
-                except OutOfReach:
+                except Unreachable:
                     last_round = False
                 except CosyFlowError:  # it is gone, or does not print yet
                     pass

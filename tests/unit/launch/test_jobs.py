@@ -12,15 +12,17 @@ import pytest
 import yaml
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.launch.pytorchjob.attempts import Attempts
-from cosyflow.launch.pytorchjob.client import Cluster
-from cosyflow.launch.pytorchjob.job import run_of, train_in_cluster
-from cosyflow.launch.pytorchjob.manifest import JobSpec, build
-from cosyflow.launch.pytorchjob.names import base_name
-from cosyflow.launch.pytorchjob.settings import JobSettings
-from cosyflow.launch.pytorchjob.timeline import Timeline
+from cosyflow.launch.client import Cluster
+from cosyflow.launch.follow.attempts import Attempts
+from cosyflow.launch.follow.timeline import Timeline
+from cosyflow.launch.job import run_of, train_in_cluster
+from cosyflow.launch.kinds import KINDS
+from cosyflow.launch.settings import JobSettings
+from cosyflow.launch.spec import JobSpec, base_name
 from cosyflow.training.arguments import Arguments
-from tests.unit.launch.pytorchjob.fake_api import NAMESPACE, FakeCluster
+from tests.unit.launch.fake_api import NAMESPACE, FakeCluster
+
+KIND = KINDS["pytorchjob"]
 
 
 class Launch:
@@ -45,7 +47,7 @@ class Launch:
         self.base = base_name("llm", str(self.model_dir))
 
     def run(self, num_nodes: int = 1, **settings: Any) -> list[str]:
-        return train_in_cluster(self.arguments, replace(self.settings, **settings), num_nodes, 0, self.log)
+        return train_in_cluster(KIND, self.arguments, replace(self.settings, **settings), num_nodes, 0, self.log)
 
     def fail(self, match: str, num_nodes: int = 1, **settings: Any) -> None:
         with pytest.raises(CosyFlowError, match=match) as failure:
@@ -59,7 +61,7 @@ class Launch:
         return [entry["event"] for entry in self.timeline()]
 
     def manifest(self, run: str, attempt: int = 0) -> dict[str, Any]:
-        return build(
+        return KIND.manifest(
             JobSpec(
                 base=self.base,
                 namespace=NAMESPACE,
@@ -154,7 +156,7 @@ def test_the_same_mistake_is_not_tried_a_third_time(launch: Launch, cluster: Fak
             {"pending_seconds": 1},
             "has no node: Unschedulable: 0/3 nodes .* Insufficient nvidia.com/gpu",
         ),
-        ("nothing", {"pending_seconds": 1}, "operator has not made its pods yet .*FailedCreatePod: exceeded quota"),
+        ("nothing", {"pending_seconds": 1}, "controller has not made its pods yet .*FailedCreatePod: exceeded quota"),
     ],
 )
 def test_what_cannot_start_is_explained_and_removed(
@@ -235,7 +237,8 @@ def test_two_launchers_at_the_same_moment_make_one_job(launch: Launch, cluster: 
     )
     told: list[str] = []
     timeline = Timeline(str(launch.model_dir / "timeline.jsonl"), told.append)
-    launchers = [Attempts(Cluster(), spec, str(launch.model_dir / "job.yaml"), timeline, launch.log) for _ in range(2)]
+    model_dir = str(launch.model_dir)
+    launchers = [Attempts(Cluster(KIND), spec, model_dir, "work", timeline, launch.log) for _ in range(2)]
     uids = [launcher.create(0)["metadata"]["uid"] for launcher in launchers]
     assert uids[0] == uids[1]
     assert told == [f"created {NAMESPACE}/{launch.base}", f"goes on following {launch.base}"]
@@ -243,7 +246,7 @@ def test_two_launchers_at_the_same_moment_make_one_job(launch: Launch, cluster: 
 
 def test_an_outage_longer_than_allowed_is_an_error(launch: Launch, cluster: FakeCluster) -> None:
     cluster.down_until = time.monotonic() + 60
-    launch.fail("the API server is out of reach", outage_seconds=1)
+    launch.fail("the API server is unreachable", outage_seconds=1)
 
 
 def test_a_refused_call_names_the_call(launch: Launch, cluster: FakeCluster, tmp_path: Path) -> None:

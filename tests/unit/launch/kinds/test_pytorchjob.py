@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyflow.launch.pytorchjob.manifest import JobSpec, build, to_yaml
-from cosyflow.launch.pytorchjob.names import attempt_name, base_name, label_value
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, with_task_config
+from cosyflow.launch.kinds.pytorchjob import PyTorchJob
+from cosyflow.launch.pods import to_yaml
+from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, with_task_config
+from cosyflow.launch.spec import JobSpec, attempt_name, base_name, label_value
 
+build = PyTorchJob().manifest
 GOLDEN = Path(__file__).parent / "golden"
 DNS_1035 = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")

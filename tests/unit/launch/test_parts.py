@@ -12,15 +12,16 @@ import pytest
 from cosyflow import storage
 from cosyflow.config.options import LaunchOptions
 from cosyflow.errors import CosyFlowError
-from cosyflow.launch.pytorchjob.follower import find_cause
-from cosyflow.launch.pytorchjob.heart import beating
-from cosyflow.launch.pytorchjob.manifest import build
-from cosyflow.launch.pytorchjob.settings import JobSettings, read_settings
-from cosyflow.launch.pytorchjob.state import failures
-from cosyflow.launch.pytorchjob.surroundings import Surroundings, read_pod
+from cosyflow.launch.follow.follower import find_cause
+from cosyflow.launch.follow.heart import beating
+from cosyflow.launch.follow.state import failures
+from cosyflow.launch.kinds.pytorchjob import PyTorchJob
+from cosyflow.launch.settings import JobSettings, read_settings
+from cosyflow.launch.surroundings import Surroundings, read_pod
 from cosyflow.launch.train_stage import launch
 from cosyflow.training.arguments import Arguments
-from tests.unit.launch.pytorchjob.test_manifest import spec
+from cosyflow.training.parent import Parent
+from tests.unit.launch.kinds.test_pytorchjob import spec
 
 WORKFLOW = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "cosyvoice-x7k2p", "uid": "0123-4567"}
 
@@ -52,19 +53,26 @@ def test_wrong_settings_are_named(tmp_path: Path, text: str, message: str) -> No
 def test_the_launchers_pod_tells_run_image_and_owner() -> None:
     pod = {
         "metadata": {
+            "name": "cosyvoice-x7k2p-system-container-impl-123",
+            "namespace": "kubeflow",
+            "uid": "of-the-pod",
             "labels": {"pipeline/runid": "1f6e3c2a", "workflows.argoproj.io/workflow": "cosyvoice-x7k2p"},
             "ownerReferences": [{**WORKFLOW, "controller": True, "blockOwnerDeletion": True}],
         },
         "spec": {"containers": [{"name": "wait", "image": "argoexec:4"}, {"name": "main", "image": "train@sha256:0"}]},
     }
     found = read_pod(pod)
-    assert found == Surroundings("1f6e3c2a", "train@sha256:0", tuple(WORKFLOW.items()))
-    assert build(replace(spec(), owner=found.owner))["metadata"]["ownerReferences"] == [WORKFLOW]
+    workflow = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows/cosyvoice-x7k2p"
+    parent = Parent(workflow, "0123-4567")
+    assert found == Surroundings("1f6e3c2a", "train@sha256:0", tuple(WORKFLOW.items()), parent)
+    assert PyTorchJob().manifest(replace(spec(), owner=found.owner))["metadata"]["ownerReferences"] == [WORKFLOW]
 
 
-def test_another_pod_tells_its_image_alone() -> None:
-    pod = {"metadata": {}, "spec": {"containers": [{"name": "shell", "image": "train:1"}]}}
-    assert read_pod(pod) == Surroundings("", "train:1", ())
+def test_outside_of_a_workflow_the_launchers_pod_is_what_the_training_ends_with() -> None:
+    metadata = {"name": "shell", "namespace": "team-a", "uid": "of-the-pod"}
+    pod = {"metadata": metadata, "spec": {"containers": [{"name": "shell", "image": "train:1"}]}}
+    parent = Parent("/api/v1/namespaces/team-a/pods/shell", "of-the-pod")
+    assert read_pod(pod) == Surroundings("", "train:1", (), parent)
 
 
 def test_the_heartbeat_is_renewed_until_the_end(folder: str) -> None:
@@ -109,7 +117,7 @@ def test_the_cause_is_the_users_error_or_the_last_exception() -> None:
 
 def test_an_evicted_pod_is_a_failed_one() -> None:
     status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
-    (failure,) = failures([{"metadata": {"name": "x-worker-0"}, "status": status}])
+    (failure,) = failures([{"metadata": {"name": "x-worker-0"}, "status": status}], "pytorch")
     assert str(failure) == "x-worker-0: Evicted: The node was low on resource: memory."
 
 

@@ -1,4 +1,4 @@
-"""A training run as PyTorchJobs: what its pods get, and what is checked before there are any."""
+"""A training run as a job of a cluster: what its pods get, and what is checked before there are any."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from urllib.parse import urlsplit
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
-from cosyflow.launch.pytorchjob.attempts import Attempts, patiently
-from cosyflow.launch.pytorchjob.client import Cluster
-from cosyflow.launch.pytorchjob.heart import beating
-from cosyflow.launch.pytorchjob.manifest import JobSpec
-from cosyflow.launch.pytorchjob.names import base_name, label_value
-from cosyflow.launch.pytorchjob.settings import JobSettings, devices_of
-from cosyflow.launch.pytorchjob.surroundings import Surroundings, look_around
-from cosyflow.launch.pytorchjob.timeline import Timeline
+from cosyflow.launch.client import Cluster
+from cosyflow.launch.follow.attempts import JOB_FILE, Attempts, patiently
+from cosyflow.launch.follow.heart import beating
+from cosyflow.launch.follow.timeline import Timeline
+from cosyflow.launch.kinds.kind import JobKind
+from cosyflow.launch.settings import JobSettings, devices_of
+from cosyflow.launch.spec import JobSpec, base_name, label_value
+from cosyflow.launch.surroundings import Surroundings, look_around
 from cosyflow.progress import STAGE_VARIABLE, say
 from cosyflow.provenance import RUN_TAGS_VARIABLE
 from cosyflow.storage.s3 import ENDPOINT_VARIABLES, REGION_VARIABLES
 from cosyflow.training.arguments import Arguments
+from cosyflow.training.failure import failure_uri
 from cosyflow.training.heartbeat import HEARTBEAT_FILE, HEARTBEAT_VARIABLE
+from cosyflow.training.parent import PARENT_VARIABLE, Parent
 
 MODULE = "cosyflow.training"
-JOB_FILE = "job.yaml"
 TIMELINE_FILE = "timeline.jsonl"
 RECIPE_FILE = "recipe.yaml"
 DEEPSPEED_FILE = "deepspeed.json"
@@ -56,58 +57,73 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def train_in_cluster(
-    arguments: Arguments, settings: JobSettings, num_nodes: int, gpus_per_node: int, log: Path
+    kind: JobKind, arguments: Arguments, settings: JobSettings, num_nodes: int, gpus_per_node: int, log: Path
 ) -> list[str]:
     """Trains in a job of the cluster: makes it or goes on following it, and waits for its good end.
 
     The job's manifest and the timeline of all attempts are left in the model's folder.
 
     Args:
+        kind: of the job.
         num_nodes: pods.
         gpus_per_node: devices and processes of each; -1 is what the settings' resources say, else 1; 0 is one process
             without a device.
-        log: file that the master's output is added to.
+        log: file that the output of the first pod is added to.
 
     Returns:
         The files that were left, by their names in the model's folder.
 
     Raises:
         RefusalError: pods cannot see an input, or settings are missing.
-        CosyFlowError: the training failed, does not start, or belongs to another run; or the cluster refuses it.
+        CosyFlowError: the training failed, would fail again, does not start, or belongs to another run; or the cluster
+            refuses it.
     """
     tell = partial(say, f"train {arguments.model}")
-    cluster = Cluster(settings.namespace)
+    cluster = Cluster(kind, settings.namespace)
     surroundings = patiently(partial(look_around, cluster), settings.outage_seconds)
     settings = _complete(settings, surroundings)
     check_reachable(arguments, settings)
+    run = label_value(surroundings.run or run_of(arguments))
     spec = JobSpec(
         base=base_name(arguments.run_name or arguments.model, arguments.model_dir),
         namespace=cluster.namespace,
-        run=label_value(surroundings.run or run_of(arguments)),
+        run=run,
         attempt=0,
         module=MODULE,
         arguments=tuple(as_pods_see(arguments).command_line()),
         num_nodes=num_nodes,
         gpus_per_node=devices_of(settings) if gpus_per_node == -1 else gpus_per_node,
         settings=settings,
-        env=_environment(arguments.model_dir),
+        env=_environment(arguments.model_dir, surroundings.parent),
         owner=surroundings.owner,
+        asks_cluster=surroundings.parent is not None,
     )
-    manifest = storage.join(arguments.model_dir, JOB_FILE)
     timeline = Timeline(storage.join(arguments.model_dir, TIMELINE_FILE), tell)
-    attempts = Attempts(cluster, spec, manifest, timeline, log)
+    work = work_of(arguments, settings.image, run)
+    attempts = Attempts(cluster, spec, arguments.model_dir, work, timeline, log)
     attempts.check_free()
     _copy_settings(arguments, as_pods_see(arguments))
     with beating(storage.join(arguments.model_dir, HEARTBEAT_FILE), tell):
         end = attempts.to_the_end()
     if end.kind != "succeeded":
         raise CosyFlowError(f"training job {spec.namespace}/{spec.name}: {end.reason}; see {timeline.uri}")
+    storage.remove(failure_uri(arguments.model_dir))
     return [JOB_FILE, TIMELINE_FILE]
 
 
 def run_of(arguments: Arguments) -> str:
     """Who is training, outside of a pipeline: the same command is the same run."""
     return hashlib.sha256("\0".join(arguments.command_line()).encode()).hexdigest()[:16]
+
+
+def work_of(arguments: Arguments, image: str, run: str) -> str:
+    """A digest of what a run trains with what: the command line, the texts of the files that it names, and the image.
+
+    As long as it is the same, what failed for certain would fail again.
+    """
+    files = (arguments.config, arguments.deepspeed_config, arguments.train_data, arguments.cv_data)
+    texts = [storage.digest(uri) if uri and storage.exists(uri) else "" for uri in files]
+    return hashlib.sha256("\0".join((run, image, *arguments.command_line(), *texts)).encode()).hexdigest()[:16]
 
 
 def check_reachable(arguments: Arguments, settings: JobSettings) -> None:
@@ -159,6 +175,7 @@ def _copy_settings(here: Arguments, there: Arguments) -> None:
             storage.write_bytes(target, storage.read_bytes(source))
 
 
-def _environment(model_dir: str) -> tuple[tuple[str, str], ...]:
+def _environment(model_dir: str, parent: Parent | None) -> tuple[tuple[str, str], ...]:
     passed = [(name, os.environ[name]) for name in PASSED_ON if os.environ.get(name)]
-    return (*passed, (HEARTBEAT_VARIABLE, storage.join(model_dir, HEARTBEAT_FILE)))
+    ends_with = [(PARENT_VARIABLE, parent.to_variable())] if parent is not None else []
+    return (*passed, (HEARTBEAT_VARIABLE, storage.join(model_dir, HEARTBEAT_FILE)), *ends_with)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cosyflow.launch.pytorchjob import client
-from cosyflow.launch.pytorchjob.client import in_a_pod
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_FOLDER
+from cosyflow.launch import client
+from cosyflow.launch.client import in_a_pod
+from cosyflow.launch.settings import LAUNCHER_FOLDER
 
 
 def test_the_folder_is_where_the_task_has_it() -> None:

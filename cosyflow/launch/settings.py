@@ -12,8 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from cosyflow import storage
 from cosyflow.errors import Problem, RefusalError
-
-Object = dict[str, Any]
+from cosyflow.launch.objects import Object
 
 LAUNCHER_SECRET = "cosyflow-launcher-token"  # noqa: S105 - a name
 LAUNCHER_FOLDER = "/var/run/secrets/cosyflow/launcher"
@@ -67,7 +66,7 @@ class JobSettings:
     pull_seconds: float = 30.0
     """How long an image that cannot be pulled is tried."""
     outage_seconds: float = 600.0
-    """How long the API server may be out of reach."""
+    """How long the API server may be unreachable."""
 
 
 def read_settings(uri: str) -> JobSettings:
@@ -82,7 +81,7 @@ def read_settings(uri: str) -> JobSettings:
     try:
         values = yaml.safe_load(storage.read_text(uri)) or {}
     except yaml.YAMLError as error:
-        raise RefusalError([Problem("job", f"{uri}: not YAML: {error}; mend the file")]) from error
+        raise RefusalError([Problem("job", f"{uri}: not YAML: {error}; correct the file")]) from error
     try:
         return TypeAdapter(JobSettings).validate_python(values)
     except ValidationError as invalid:
