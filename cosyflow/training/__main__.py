@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from cosyflow.training.arguments import Arguments, add_arguments
+from cosyflow.training.failure import leaving_failure
 from cosyflow.training.member import member_of_a_job
 
 STOPPED = 143
@@ -18,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cosyflow.training", allow_abbrev=False)
     add_arguments(parser)
     arguments = Arguments.of(parser.parse_args())
-    with member_of_a_job():
+    with member_of_a_job(), leaving_failure(arguments.model_dir):
         from cosyflow.training.process import run
 
         ending = run(arguments)

@@ -25,6 +25,7 @@ from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.objective import Objective, TrainingData
+from cosyflow.training.parent import PARENT_VARIABLE, watching_parent
 from cosyflow.training.preference import PreferenceLearning
 from cosyflow.training.ranks import Backend, Ranks, process_group
 from cosyflow.training.resumption import Resumption, fit_to_ranks
@@ -57,7 +58,8 @@ def run(arguments: Arguments) -> Ending:
         if ranks.device.type == "cpu":
             keep_freed_memory()
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
-        with watching(heartbeat, on_stale=stop.ask):
+        parent = os.environ.get(PARENT_VARIABLE, "") if ranks.is_first else ""
+        with watching(heartbeat, on_stale=stop.ask), watching_parent(parent, on_end=stop.ask):
             train_model = _train_language_model if arguments.model == "llm" else _train_acoustic_model
             return train_model(arguments, recipe, ranks, stop)
 

@@ -20,7 +20,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cosyflow.config.training import TrainConf
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import NotFiniteError
 from cosyflow.training.objective import Batch, Objective, Outcome
 from cosyflow.training.ranks import Ranks
 
@@ -116,7 +116,7 @@ class UpdateStrategy(ABC):
             The updates that are known to be finished: on CUDA the one before, elsewhere this one.
 
         Raises:
-            CosyFlowError: loss or gradient were not finite; names the utterances. The weights are as before the update.
+            NotFiniteError: loss or gradient are not finite; names the utterances. The weights are as before it.
         """
 
     def flush(self) -> list[UpdateReport]:
@@ -163,7 +163,7 @@ class UpdateStrategy(ABC):
         *totals, norm, failed = pending.values.wait()
         targets, tokens, flops, stops, loss, *metrics = totals
         if failed:
-            raise CosyFlowError(self._describe_failure(pending))
+            raise NotFiniteError(self._describe_failure(pending), pending.update)
         sums = dict(zip(("loss", *self.objective.metrics), (loss, *metrics), strict=True))
         return UpdateReport(
             update=pending.update,
