@@ -174,7 +174,7 @@ def test_the_training_namespace_enforces_baseline_and_warns_of_less_than_restric
 def test_the_network_policy_is_about_the_pods_that_the_launcher_makes() -> None:
     spec = JobSpec(
         base="train", namespace="kubeflow", run="run", attempt=0, module="cosyflow.training", arguments=(), num_nodes=2,
-        gpus_per_node=1, settings=JobSettings(image="registry.example/cosyflow-train:1"),
+        gpus_per_node=1, settings=JobSettings(image="registry.example/cosyflow-train:1"), asks_cluster=True,
     )  # fmt: skip
     policy = named(overlay("standalone"), "NetworkPolicy", "cosyflow-training")["spec"]
     for replica in PyTorchJob().manifest(spec)["spec"]["pytorchReplicaSpecs"].values():
@@ -195,8 +195,25 @@ def test_the_launchers_account_alone_may_make_jobs_and_its_token_is_the_secret_t
     secret = named(objects, "Secret", LAUNCHER_SECRET)
     account = secret["metadata"]["annotations"]["kubernetes.io/service-account.name"]
     assert named(objects, "ServiceAccount", account)["automountServiceAccountToken"] is False
-    (binding,) = [item for item in objects if item["kind"] == "RoleBinding"]
-    assert [subject["name"] for subject in binding["subjects"]] == [account]
+    makers = [
+        item["metadata"]["name"]
+        for item in objects
+        if item["kind"] == "Role" and any({"create", "*"} & set(rule["verbs"]) for rule in item["rules"])
+    ]
+    bindings = [item for item in objects if item["kind"] == "RoleBinding" and item["roleRef"]["name"] in makers]
+    assert [subject["name"] for binding in bindings for subject in binding["subjects"]] == [account]
+
+
+def test_the_trainings_account_may_look_for_its_run_and_nothing_else() -> None:
+    objects = overlay("standalone")
+    (binding,) = [
+        item
+        for item in objects
+        if item["kind"] == "RoleBinding" and "cosyflow-training" in [subject["name"] for subject in item["subjects"]]
+    ]
+    rules = named(objects, "Role", binding["roleRef"]["name"])["rules"]
+    assert {resource for rule in rules for resource in rule["resources"]} == {"workflows", "pods"}
+    assert all(rule["verbs"] == ["get"] for rule in rules)
 
 
 def test_the_task_that_trains_alone_mounts_the_launchers_token(tmp_path: Path) -> None:
