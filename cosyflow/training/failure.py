@@ -69,11 +69,12 @@ def leaving_failure(model_dir: str) -> Iterator[None]:
         yield
     except (CosyFlowError, FileNotFoundError) as error:
         if work := os.environ.get(WORK_VARIABLE):
-            _leave(model_dir, work, os.environ.get(ATTEMPT_VARIABLE, ""), error)
+            leave_failure(model_dir, work, os.environ.get(ATTEMPT_VARIABLE, ""), error)
         raise
 
 
-def _leave(model_dir: str, work: str, attempt: str, error: CosyFlowError | FileNotFoundError) -> None:
+def leave_failure(model_dir: str, work: str, attempt: str, error: CosyFlowError | FileNotFoundError) -> None:
+    """Leaves an error of an attempt for the next one; a store that cannot be written now costs no more than a line."""
     try:
         with storage.impatient():
             before = read_failure(model_dir, work)

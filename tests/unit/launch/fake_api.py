@@ -2,8 +2,9 @@
 
 A recording (sequences/*.yaml) has a list of steps for each attempt of a job. A step is played `after` so many seconds
 and may hold the job's new `status`, new statuses of its `pods` by role, lines that a pod `prints`, `events` by object,
-and a `fault`: the next watch ends with 410 (`gone`) or in mid-air (`cut`), the server answers 503 for some `seconds`
-(`down`), or somebody deletes the job (`deleted`).
+an error that the training `leaves` ({kind, message, update}; the kind is a class of cosyflow.errors), and a `fault`:
+the next watch ends with 410 (`gone`) or in mid-air (`cut`), the server answers 503 for some `seconds` (`down`), or
+somebody deletes the job (`deleted`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+
+from cosyflow import errors
+from cosyflow.training.failure import ATTEMPT_VARIABLE, WORK_VARIABLE, leave_failure
 
 Object = dict[str, Any]
 NAMESPACE = "team-a"
@@ -79,7 +83,7 @@ class FakeCluster:
 
     @staticmethod
     def _is_of(pod: Object, job: str) -> bool:
-        return bool(pod["metadata"]["labels"]["training.kubeflow.org/job-name"] == job)
+        return bool(pod["metadata"]["labels"].get("training.kubeflow.org/job-name") == job)
 
     def _run(self, name: str, uid: str, steps: Sequence[Object]) -> None:
         for step in steps:
@@ -102,6 +106,8 @@ class FakeCluster:
         for role, (reason, message) in step.get("events", {}).items():
             about = {"name": f"{name}-{role}" if role != "job" else name}
             self.events.append({"involvedObject": about, "type": "Warning", "reason": reason, "message": message})
+        if "leaves" in step:
+            self._leave(job, step["leaves"])
         if "suspend" in step:
             job["spec"]["runPolicy"]["suspend"] = step["suspend"]
         if "status" in step:
@@ -111,6 +117,17 @@ class FakeCluster:
         if step.get("fault") == "down":
             self.down_until = time.monotonic() + step["seconds"]
         self._touch(job)
+
+    @staticmethod
+    def _leave(job: Object, error: Object) -> None:
+        """What a process of the job's first pod does when it fails, in the environment that the job gives it."""
+        (container,) = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"]
+        env = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+        arguments = container["args"]
+        model_dir = arguments[arguments.index("--model_dir") + 1]
+        values = {name: value for name, value in error.items() if name != "kind"}
+        raised = getattr(errors, error["kind"])(**values)
+        leave_failure(model_dir, env[WORK_VARIABLE], env[ATTEMPT_VARIABLE], raised)
 
     def _now(self) -> str:
         self._second += 1
@@ -167,6 +184,9 @@ class Handler(BaseHTTPRequestHandler):
             self._json(200, cluster.jobs[name]) if name in cluster.jobs else self._status(404, f"{name} not found")
         elif path == f"{CORE}/pods":
             self._json(200, {"items": cluster.pods_of(query["labelSelector"])})
+        elif path.startswith(f"{CORE}/pods/") and not path.endswith("/log"):
+            name = path.rpartition("/")[2]
+            self._json(200, cluster.pods[name]) if name in cluster.pods else self._status(404, f"{name} not found")
         elif path == f"{CORE}/events":
             name = query["fieldSelector"].split(",")[0].partition("=")[2]
             self._json(200, {"items": [entry for entry in cluster.events if entry["involvedObject"]["name"] == name]})

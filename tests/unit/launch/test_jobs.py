@@ -20,6 +20,7 @@ from cosyflow.launch.kinds import KINDS
 from cosyflow.launch.settings import JobSettings
 from cosyflow.launch.spec import JobSpec, base_name
 from cosyflow.training.arguments import Arguments
+from cosyflow.training.parent import PARENT_VARIABLE, TOKEN_FOLDER
 from tests.unit.launch.fake_api import NAMESPACE, FakeCluster
 
 KIND = KINDS["pytorchjob"]
@@ -138,12 +139,88 @@ def test_without_restarts_a_failure_is_a_failure(launch: Launch, cluster: FakeCl
     )
 
 
-def test_the_same_mistake_is_not_tried_a_third_time(launch: Launch, cluster: FakeCluster) -> None:
+def test_a_certain_failure_fails_once_and_a_retry_ends_without_a_job(launch: Launch, cluster: FakeCluster) -> None:
+    """The retry says what is wrong and how to try again on purpose."""
     cluster.play("user-error")
+    launch.fail(r"exit status 1: train.data.list:3: no such shard \(it would fail again, and is not started again\)")
+    start = time.monotonic()
+    record = launch.model_dir / "failure.json"
     launch.fail(
-        r"failed twice for the same reason: .*exit status 1: train.data.list:3: no such shard; see", max_restarts=9
+        rf"{launch.base} failed, .*: train.data.list:3: no such shard. .* remove {record}, or start another run"
     )
+    assert time.monotonic() - start < 5
+    assert len(cluster.created) == 1
+    assert launch.events()[-1] == "not-started"
+
+    record.unlink()
+    launch.fail(r"exit status 1: train.data.list:3: no such shard")
     assert len(cluster.created) == 2
+
+
+@pytest.mark.parametrize("change", ["argument", "recipe", "image"])
+def test_what_is_changed_is_tried_again(launch: Launch, cluster: FakeCluster, change: str) -> None:
+    cluster.play("user-error")
+    launch.fail("no such shard")
+    if change == "argument":
+        launch.arguments = replace(launch.arguments, max_steps=3)
+    elif change == "recipe":
+        Path(launch.arguments.config).write_text("version: another\n")
+    launch.fail("exit status 1: train.data.list:3: no such shard", image="train:2" if change == "image" else "train:1")
+    assert len(cluster.created) == 2
+
+
+def test_a_loss_that_is_not_finite_again_at_the_same_update_is_certain(launch: Launch, cluster: FakeCluster) -> None:
+    cluster.play("not-finite-again")
+    launch.fail("update 7: the loss is not finite", max_restarts=9)
+    launch.fail(f"{launch.base}-r1 failed, and the same would fail again: update 7: the loss is not finite")
+    assert len(cluster.created) == 2
+
+
+@pytest.mark.parametrize(("recording", "jobs"), [("not-finite-elsewhere", 3), ("store-outage", 2)])
+def test_what_need_not_come_again_is_tried_again(
+    launch: Launch, cluster: FakeCluster, recording: str, jobs: int
+) -> None:
+    cluster.play(recording)
+    launch.run()
+    assert len(cluster.created) == jobs
+    assert not (launch.model_dir / "failure.json").exists()
+
+
+def test_a_training_knows_the_workflow_that_it_ends_with(
+    launch: Launch, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher is a step of a Workflow: the job's pods get its place and a token to ask for it."""
+    workflow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "cosyvoice-x7k2p", "uid": "0123-4567"}
+    cluster.pods["launcher"] = {
+        "metadata": {
+            "name": "launcher",
+            "namespace": NAMESPACE,
+            "uid": "1",
+            "labels": {"pipeline/runid": "run-1"},
+            "ownerReferences": [workflow],
+        },
+        "spec": {"containers": [{"name": "main", "image": "train:1"}]},
+    }
+    (tmp_path / "token").write_text("of the launcher")
+    monkeypatch.setattr("cosyflow.launch.client.LAUNCHER_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KFP_POD_NAME", "launcher")
+    cluster.play("failed-once")
+    launch.run(num_nodes=2)
+    for job in cluster.created:
+        assert job["metadata"]["ownerReferences"] == [workflow]
+        for replica in job["spec"]["pytorchReplicaSpecs"].values():
+            pod = replica["template"]["spec"]
+            (container,) = pod["containers"]
+            parent = next(entry["value"] for entry in container["env"] if entry["name"] == PARENT_VARIABLE)
+            assert parent == f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows/cosyvoice-x7k2p 0123-4567"
+            (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == TOKEN_FOLDER]
+            (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+            assert [next(iter(source)) for source in volume["projected"]["sources"]] == [
+                "serviceAccountToken",
+                "configMap",
+            ]
+            assert pod["automountServiceAccountToken"] is False
 
 
 @pytest.mark.parametrize(
