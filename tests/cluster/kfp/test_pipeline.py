@@ -19,17 +19,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 import yaml
 
 from cosyflow import storage
+from cosyflow.launch.client import Cluster
+from cosyflow.launch.kinds import KINDS
 from cosyflow.launch.own_pod import SUBSET_LABEL
-from cosyflow.launch.pytorchjob.client import Cluster
-from cosyflow.launch.pytorchjob.manifest import RUN_LABEL
-from cosyflow.launch.pytorchjob.settings import LAUNCHER_SECRET
-from cosyflow.launch.pytorchjob.state import ending
+from cosyflow.launch.settings import LAUNCHER_SECRET
+from cosyflow.launch.spec import RUN_LABEL
 from cosyflow.run.ends import read_ends
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
+from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE
 from pipelines.stage_task import STAGE_LABEL
 from tests.cluster.conftest import NAMESPACE, REPOSITORY, SPEECH
 from tests.cluster.kfp.metadata import metric, reach_metadata
@@ -38,6 +40,8 @@ from tests.cluster.own_namespace import own_namespace
 from tests.cluster.test_manifests import kubectl
 
 pytestmark = pytest.mark.slow
+
+KIND = KINDS["pytorchjob"]
 
 Figure = Callable[[str], None]
 Schedule = Callable[[Path, str], str]
@@ -48,7 +52,8 @@ NODES = 2
 RUN_SECONDS = 1500
 DONE_SECONDS, BUSY_SECONDS = 60, 240
 """A run that finds everything done takes so long at most, on a machine with nothing else to do and on a busy one."""
-LEFT_BEHIND_SECONDS = 120
+STOP_SECONDS, STOP_BUSY_SECONDS = 30, 60
+"""How soon after Terminate no pod of a training runs any more, on a machine with nothing else to do and a busy one."""
 UI = Path(os.environ.get("COSYFLOW_TEST_KFP_UI", "/tmp/kfp-ui/run.sh"))  # noqa: S108
 """A program that shows the server's UI at the port of this machine that it is given."""
 KILL = (
@@ -228,9 +233,9 @@ def test_training_was_a_job_of_two_pods_that_is_deleted_with_the_run(first: Fini
     (trained,) = first.of("train")
     assert trained.details["device"] == f"{NODES} x cpu"
     assert trained.details["train_loss_last"] < trained.details["train_loss_first"]
-    (job,) = Cluster(NAMESPACE).jobs(f"{RUN_LABEL}={first.run}")
+    (job,) = Cluster(KIND, NAMESPACE).jobs(f"{RUN_LABEL}={first.run}")
     assert [owner["kind"] for owner in job["metadata"]["ownerReferences"]] == ["Workflow"]
-    assert ending(job) == "succeeded"
+    assert KIND.ending(job) == "succeeded"
 
 
 def test_pods_say_which_stage_they_work_on_and_are_not_root(server: Server, first: Finished) -> None:
@@ -281,7 +286,7 @@ def test_only_train_can_make_jobs(server: Server, first: Finished) -> None:
         if any(volume.secret and volume.secret.secret_name == LAUNCHER_SECRET for volume in pod.spec.volumes)
     }
     assert with_token == {"train"}
-    (job,) = Cluster(NAMESPACE).jobs(f"{RUN_LABEL}={first.run}")
+    (job,) = Cluster(KIND, NAMESPACE).jobs(f"{RUN_LABEL}={first.run}")
     assert LAUNCHER_SECRET not in json.dumps(job["spec"])
 
 
@@ -494,7 +499,7 @@ def test_a_killed_launcher_finds_its_job_again_and_a_terminated_run_leaves_none(
     server: Server, endless: str, figure: Figure
 ) -> None:
     run = endless.strip().rpartition("/")[2]
-    cluster = Cluster(NAMESPACE)
+    cluster = Cluster(KIND, NAMESPACE)
 
     def jobs() -> list[Any]:
         return cluster.jobs(f"{RUN_LABEL}={run}")
@@ -517,10 +522,37 @@ def test_a_killed_launcher_finds_its_job_again_and_a_terminated_run_leaves_none(
     assert [job["metadata"]["name"] for job in jobs()] == [name]
     assert len(pods("Running")) == NODES
 
+    (path,) = [entry["value"] for entry in environment(jobs()[0]) if entry["name"] == HEARTBEAT_VARIABLE]
+    load = os.getloadavg()[0]
     server.client.terminate_run(run)
     began = time.monotonic()
-    wait_for("the end of the training", lambda: not pods("Running") and all(map(ending, jobs())), LEFT_BEHIND_SECONDS)
-    figure(f"the training of a terminated run ended after {time.monotonic() - began:.0f} s")
+    wait_for("the end of the training", lambda: not pods("Running"), 120)
+    seconds = time.monotonic() - began
+    figure(f"the training of a terminated run ended after {seconds:.0f} s (load of the machine before: {load:.1f})")
+    assert seconds < (STOP_SECONDS if load < 1 else STOP_BUSY_SECONDS)
+    check_newest_checkpoint(storage.parent(path))
+    wait_for("the end of the job", lambda: all(map(KIND.ending, jobs())), 60)
     assert server.wait(run, 60) in ("CANCELED", "FAILED")
     server.delete(run)
     wait_for("its deletion", lambda: not jobs(), 60)
+
+
+def environment(job: dict[str, Any]) -> list[dict[str, str]]:
+    """Of the first pod of a job."""
+    (container,) = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"]
+    found: list[dict[str, str]] = container["env"]
+    return found
+
+
+def check_newest_checkpoint(model_dir: str) -> None:
+    """Weights, record and state of the newest checkpoint are there, and the weights can be read."""
+    names = [file.path for file in storage.list_files(model_dir)]
+    records = {
+        name.removesuffix(".yaml"): yaml.safe_load(storage.read_text(storage.join(model_dir, name)))
+        for name in names
+        if re.fullmatch(r"epoch_\w+\.yaml", name)
+    }
+    newest = max(records, key=lambda tag: int(records[tag]["step"]))
+    assert any(name.startswith(f"{newest}.state") for name in names), names
+    with storage.local_copy(storage.join(model_dir, f"{newest}.pt")) as path:
+        assert torch.load(path, weights_only=True)
