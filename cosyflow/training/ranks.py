@@ -30,15 +30,20 @@ class Ranks:
     def is_first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no process group, and nothing to agree about."""
+        return self.world_size == 1 and not (dist.is_available() and dist.is_initialized())
+
     def sum_(self, values: torch.Tensor) -> torch.Tensor:
         """Replaces `values`, a tensor on `device`, by their sum over the ranks, without waiting for a GPU."""
-        if self.world_size > 1:
+        if not self.is_alone:
             dist.all_reduce(values)
         return values
 
     def gather(self, value: Value) -> list[Value]:
         """The picklable values of all ranks, in their order, on every rank. Waits for all ranks."""
-        if self.world_size == 1:
+        if self.is_alone:
             return [value]
         values: list[Value | None] = [None] * self.world_size
         dist.all_gather_object(values, value)
@@ -46,20 +51,23 @@ class Ranks:
 
     def share(self, make: Callable[[], Value]) -> Value:
         """The picklable value that the first rank makes, on every rank."""
-        if self.world_size == 1:
+        if self.is_alone:
             return make()
         values: list[Value | None] = [make() if self.is_first else None]
         dist.broadcast_object_list(values, device=self.device)
         return values[0]  # type: ignore[return-value]  # the first rank filled it
 
     def barrier(self) -> None:
-        if self.world_size > 1:
+        if not self.is_alone:
             dist.barrier()
 
 
 @contextmanager
 def process_group(backend: Backend | None, timeout_seconds: float) -> Iterator[Ranks]:
     """Joins the processes that torchrun started (one process when it did not).
+
+    One process on CUDA makes a group of its own, so that what a cluster's GPUs need is tried where there is one; one on
+    the CPU makes none.
 
     Args:
         backend: None takes NCCL on CUDA and gloo elsewhere.
@@ -72,13 +80,16 @@ def process_group(backend: Backend | None, timeout_seconds: float) -> Iterator[R
         raise CosyFlowError("--ddp.dist_backend nccl: there is no CUDA device here; use gloo or leave the option out")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    ranks = Ranks(rank, world_size, device)
-    if world_size == 1:
+    ranks, timeout = Ranks(rank, world_size, device), timedelta(seconds=timeout_seconds)
+    backend = backend or ("nccl" if device.type == "cuda" else "gloo")
+    if world_size > 1:
+        dist.init_process_group(backend, timeout=timeout)
+    elif backend == "nccl":
+        store = dist.HashStore()  # within this process: no address is needed
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout, device_id=device)
+    else:
         yield ranks
         return
-    dist.init_process_group(
-        backend or ("nccl" if device.type == "cuda" else "gloo"), timeout=timedelta(seconds=timeout_seconds)
-    )
     try:
         yield ranks
     finally:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.local import run_locally
 from cosyflow.training.loop import train
+from cosyflow.training.ranks import process_group
 from tests.unit.training.toy import ALONE, CountingData, NextToken, conf, quiet
 
 pytestmark = pytest.mark.slow
@@ -37,3 +39,24 @@ def test_a_loss_that_is_not_finite_on_one_rank_is_told_by_name(tmp_path: Path) -
     ):
         run_locally("tests.unit.training.toy", arguments, 2, tmp_path / "train.log")
     assert not list(tmp_path.glob("*.pt")), "nothing is saved after it"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_one_process_with_a_gpu_agrees_with_itself_by_nccl() -> None:
+    with process_group(None, 60) as ranks:
+        assert dist.get_backend() == "nccl"
+        total = ranks.sum_(torch.full((3,), 2.0, device=ranks.device))
+        assert total.tolist() == [2.0, 2.0, 2.0]
+        assert ranks.gather("utt1") == ["utt1"]
+        assert ranks.share(lambda: "shared") == "shared"
+        ranks.barrier()
+    assert not dist.is_initialized()
+
+
+def test_one_process_without_a_gpu_makes_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with process_group(None, 60) as ranks:
+        assert ranks.is_alone
+        assert not dist.is_initialized()
+        assert ranks.gather("utt1") == ["utt1"]
