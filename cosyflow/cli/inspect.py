@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cosyflow.models.checkpoint import describe
+    from cosyflow.checkpoint.describe import describe
 
     model = None
     if args.config:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cosyflow import storage
+from cosyflow.checkpoint.files import UnreadableError, read_file
 from cosyflow.errors import CosyFlowError
 
 UTT2EMBEDDING = "utt2embedding.pt"
@@ -23,10 +20,10 @@ def read_table(uri: str, dtype: npt.DTypeLike) -> dict[str, np.ndarray]:
     Raises:
         CosyFlowError: the file is absent, damaged, or no dictionary of lists of numbers.
     """
-    with storage.open_read(uri) as stream:
+    with storage.local_copy(uri) as path:
         try:
-            table = torch.load(stream, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            table = read_file(path)
+        except UnreadableError as error:
             raise CosyFlowError(f"{uri}: damaged or not a torch file; make it again with its stage") from error
     if not isinstance(table, dict):
         raise CosyFlowError(f"{uri}: holds a {type(table).__name__}, not a dictionary of lists; make it again")

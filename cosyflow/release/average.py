@@ -5,70 +5,18 @@ A checkpoint is `NAME.pt` with `NAME.yaml` beside it: `epoch`, `step` and the va
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-import yaml
 
 from cosyflow import storage
+from cosyflow.checkpoint.files import write_file
+from cosyflow.checkpoint.folder import RECORD, Checkpoint, list_checkpoints
+from cosyflow.checkpoint.official import read_tensors
+from cosyflow.checkpoint.select import best, newest
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress, say
 from cosyflow.stage import StageResult
-from cosyflow.training.checkpoints import PlainLoader
-
-NOT_CHECKPOINTS = ("train", "init")
-BOOKKEEPING = ("epoch", "step")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A file of weights and what its yaml says of it. `loss` is the mean validation loss, infinite when not written."""
-
-    uri: str
-    epoch: int
-    step: int
-    loss: float
-
-
-def list_checkpoints(directory: str) -> list[Checkpoint]:
-    """All checkpoints of a folder that have both files, in the order of their steps.
-
-    Raises:
-        CosyFlowError: a yaml file is broken.
-    """
-    names = {file.path for file in storage.list_files(directory) if "/" not in file.path}
-    found = []
-    for name in sorted(names):
-        stem = name.removesuffix(".yaml")
-        if stem == name or name.startswith(NOT_CHECKPOINTS) or f"{stem}.pt" not in names:
-            continue
-        found.append(_read_checkpoint(directory, stem))
-    return sorted(found, key=lambda checkpoint: (checkpoint.epoch, checkpoint.step))
-
-
-def _read_checkpoint(directory: str, stem: str) -> Checkpoint:
-    path = storage.join(directory, f"{stem}.yaml")
-    try:
-        values: Any = yaml.load(storage.read_text(path), Loader=PlainLoader)  # noqa: S506 - it is a SafeLoader
-        loss = (values.get("loss_dict") or {}).get("loss", math.inf)
-        epoch, step = int(values["epoch"]), int(values["step"])
-        return Checkpoint(storage.join(directory, f"{stem}.pt"), epoch, step, float(loss))
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CosyFlowError(
-            f"{path}: not the yaml of a checkpoint, which has epoch, step and loss_dict.loss"
-        ) from error
-
-
-def choose(checkpoints: Sequence[Checkpoint], num: int, val_best: bool) -> list[Checkpoint]:
-    """The `num` checkpoints of the lowest validation loss, best first; without `val_best` the newest, newest first."""
-    if val_best:
-        ranked = sorted((c for c in checkpoints if math.isfinite(c.loss)), key=lambda c: (c.loss, -c.step))
-    else:
-        ranked = sorted(checkpoints, key=lambda c: (c.epoch, c.step), reverse=True)
-    return ranked[:num]
 
 
 def average_weights(uris: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -81,7 +29,8 @@ def average_weights(uris: Sequence[str]) -> dict[str, torch.Tensor]:
     types: dict[str, torch.dtype] = {}
     with Progress("average", len(uris), "checkpoints") as progress:
         for uri in uris:
-            weights = _load_weights(uri)
+            with storage.local_copy(uri) as path:
+                weights = read_tensors(path)
             if not total:
                 types = {key: tensor.dtype for key, tensor in weights.items()}
                 total = {key: _widen(tensor) for key, tensor in weights.items()}
@@ -91,17 +40,6 @@ def average_weights(uris: Sequence[str]) -> dict[str, torch.Tensor]:
                     total[key] += _widen(tensor)
             progress.update()
     return {key: _narrow(tensor / len(uris), types[key]) for key, tensor in total.items()}
-
-
-def _load_weights(uri: str) -> dict[str, torch.Tensor]:
-    try:
-        with storage.open_read(uri) as stream:
-            content = torch.load(stream, map_location="cpu", weights_only=True)
-        return {key: value for key, value in content.items() if key not in BOOKKEEPING}
-    except CosyFlowError:
-        raise
-    except Exception as error:  # torch.load raises many kinds for a file that is broken or holds other things
-        raise CosyFlowError(f"{uri}: not a checkpoint of weights ({error})") from error
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:
@@ -141,20 +79,32 @@ def average_model(
     """
     if num < 1:
         raise CosyFlowError(f"num: {num} checkpoints cannot be averaged, at least 1 is needed")
-    there = [each for each in list_checkpoints(src_path) if among is None or storage.name(each.uri) in among]
-    chosen = choose(there, num, val_best)
+    every = list_checkpoints(src_path, any_name=True)
+    there = [each for each in every if among is None or storage.name(each.weights) in among]
+    for checkpoint in there:
+        _check_record(checkpoint)
+    chosen = best(there, num) if val_best else newest(there, num)
     if not chosen:
         wanted = "with a validation loss in its yaml " if val_best else ""
         raise CosyFlowError(f"{src_path}: no checkpoint (NAME.pt and NAME.yaml) {wanted}to average; train first")
     if len(chosen) < num:
         say("average", f"{len(chosen)} of the {num} checkpoints asked for are there: averages those")
     for checkpoint in chosen:
-        say("average", f"takes {storage.name(checkpoint.uri)}, validation loss {checkpoint.loss:.4f}")
-    weights = average_weights([checkpoint.uri for checkpoint in chosen])
-    with storage.open_write(dst_model) as stream:
-        torch.save(weights, stream)
+        loss = checkpoint.validation_loss
+        told = "" if loss is None else f", validation loss {loss:.4f}"
+        say("average", f"takes {checkpoint.name}.pt{told}")
+    write_file(average_weights([checkpoint.weights for checkpoint in chosen]), dst_model)
     details = {
-        "averaged": [storage.name(checkpoint.uri) for checkpoint in chosen],
-        "losses": [checkpoint.loss for checkpoint in chosen],
+        "averaged": [storage.name(checkpoint.weights) for checkpoint in chosen],
+        "losses": [checkpoint.validation_loss for checkpoint in chosen],
     }
     return StageResult({"checkpoints": len(there), "averaged": len(chosen)}, [storage.name(dst_model)], details)
+
+
+def _check_record(checkpoint: Checkpoint) -> None:
+    """A yaml that cannot be read would leave its checkpoint out of the choice in silence."""
+    losses = checkpoint.record.get("loss_dict") or {}
+    unread = isinstance(losses, dict) and "loss" in losses and checkpoint.validation_loss is None
+    if not checkpoint.record or unread or not isinstance(losses, dict):
+        path = storage.join(checkpoint.directory, checkpoint.name + RECORD)
+        raise CosyFlowError(f"{path}: not the yaml of a checkpoint, which has epoch, step and loss_dict.loss")

@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import nn
 
 from cosyflow import storage
+from cosyflow.checkpoint.official import load_official, save_official
 from cosyflow.config.recipe import Part, Recipe
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.checkpoint import load_official, save_official
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.hift import HiFTGenerator
 from cosyflow.pretrained import (

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from cosyflow import storage
+from cosyflow.checkpoint.official import load_official
 from cosyflow.config.recipe import Recipe
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.checkpoint import load_official
 from cosyflow.models.flow.model import Flow, build_flow
 from cosyflow.models.llm.decoding import Sampler, decode, multinomial
 from cosyflow.models.llm.speech_lm import SpeechLM

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from cosyflow import storage
+from cosyflow.checkpoint.official import load_official, read_tensors
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.utterances import UtteranceIndex
-from cosyflow.models.checkpoint import load_official, read_tensors
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.training.arguments import Arguments

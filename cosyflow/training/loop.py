@@ -11,12 +11,12 @@ from itertools import islice
 
 import torch
 
+from cosyflow.checkpoint.state import Position, Resumption, Snapshot
+from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.checkpoints import CheckpointWriter, Position
 from cosyflow.training.objective import Objective, TrainingData
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.resumption import Resumption
 from cosyflow.training.schedules import learning_rate
 from cosyflow.training.telemetry import Telemetry
 from cosyflow.training.update import Updater, UpdateStrategy
@@ -94,7 +94,7 @@ def train(
     updater = updater or Updater(objective, conf, ranks)
     position = Position()
     if resumption is not None:
-        updater.optimizer.load_state_dict(resumption.optimizer)
+        updater.optimizer.load_state_dict(dict(resumption.snapshot.optimizer))
         position = resumption.position
         _check_same_batches(resumption, data)
     if max_updates is not None and position.update >= max_updates:
@@ -102,8 +102,8 @@ def train(
 
     def save(record: dict[str, object]) -> None:
         if checkpoints is not None:
-            weights, optimizer = objective.model.state_dict(), updater.optimizer.state_dict()
-            checkpoints.save(weights, optimizer, position, data.fingerprint(position.epoch), record)
+            snapshot = Snapshot(objective.model.state_dict(), updater.optimizer.state_dict())
+            checkpoints.save(snapshot, position, data.fingerprint(position.epoch), record)
         ranks.barrier()
         telemetry.skip_time()
 
@@ -162,7 +162,7 @@ def _check_same_batches(resumption: Resumption, data: TrainingData) -> None:
     position = resumption.position
     if position.batch and resumption.fingerprint != data.fingerprint(position.epoch):
         raise CosyFlowError(
-            f"{resumption.tag}: cannot go on within an epoch, because the data, the number of processes or the batch"
+            f"{resumption.name}: cannot go on within an epoch, because the data, the number of processes or the batch"
             f" settings are not those of that run; use them again, or start from its weights (--checkpoint"
-            f" {resumption.tag}.pt with another --model_dir)"
+            f" {resumption.name}.pt with another --model_dir)"
         )

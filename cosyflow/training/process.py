@@ -12,15 +12,16 @@ import torch
 
 from cosyflow import __version__, storage
 from cosyflow.backends import keep_freed_memory
+from cosyflow.checkpoint.official import load_official
+from cosyflow.checkpoint.state import Resumption
+from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.llm import LMConfig
 from cosyflow.config.recipe import Recipe
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.checkpoint import load_official
 from cosyflow.progress import say
 from cosyflow.provenance import git_commit, git_is_clean, run_tags
 from cosyflow.training.arguments import Arguments, check_supported, read_recipe, tracking_uri
-from cosyflow.training.checkpoints import CheckpointWriter
 from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
 from cosyflow.training.language_model import LanguageModelling, build_language_model
 from cosyflow.training.loop import Ending, StopRequest, train
@@ -28,8 +29,7 @@ from cosyflow.training.objective import Objective, TrainingData
 from cosyflow.training.parent import PARENT_VARIABLE, watching_parent
 from cosyflow.training.preference import PreferenceLearning
 from cosyflow.training.ranks import Backend, Ranks, process_group
-from cosyflow.training.resumption import Resumption, fit_to_ranks
-from cosyflow.training.start import check_folder, choose_resumption, load_checkpoint, load_start
+from cosyflow.training.start import check_folder, choose_resumption, fit_to_ranks, load_checkpoint, load_start
 from cosyflow.training.telemetry import Telemetry, peak_flops
 from cosyflow.training.tracking import Sink, Tracker
 from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
@@ -83,7 +83,7 @@ def _train_language_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
     if resumption is None:
         load_start(model, arguments, tell)
     else:
-        tell(f"goes on from {resumption.tag}")
+        tell(f"goes on from {resumption.name}")
         load_checkpoint(model, resumption)
 
     model = model.to(ranks.device)
@@ -118,7 +118,7 @@ def _train_acoustic_model(arguments: Arguments, recipe: Recipe, ranks: Ranks, st
         if resumption is None:
             acoustic.load_start(model, arguments, tell)
         else:
-            tell(f"goes on from {resumption.tag}")
+            tell(f"goes on from {resumption.name}")
             load_checkpoint(model, resumption)
 
     torch.manual_seed(conf.seed)
@@ -292,7 +292,7 @@ def _result(ending: Ending, telemetry: Telemetry, ranks: Ranks) -> dict[str, Any
     position = ending.position
     first, last = (position.epochs[0], position.epochs[-1]) if position.epochs else ({}, {})
     return {
-        "checkpoint": position.tag,
+        "checkpoint": position.name,
         "updates": position.update,
         "epochs": len(position.epochs),
         "world_size": ranks.world_size,

@@ -7,15 +7,19 @@ from collections.abc import Callable
 from torch import nn
 
 from cosyflow import storage
+from cosyflow.checkpoint.folder import Checkpoint, checkpoint_at, list_checkpoints
+from cosyflow.checkpoint.official import differences, load_official, shapes_of
+from cosyflow.checkpoint.select import find_newest, nothing_to_continue
+from cosyflow.checkpoint.state import Resumption, load
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
-from cosyflow.models.checkpoint import differences, load_official, shapes_of
 from cosyflow.models.llm.pretrained import load_qwen2_folder
 from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.training.arguments import Arguments
-from cosyflow.training.checkpoints import Checkpoint, list_checkpoints
+from cosyflow.training.objective import TrainingData
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.resumption import Resumption, load, nothing_to_continue, share_newest
+
+Teller = Callable[[str], None]
 
 
 def check_folder(arguments: Arguments, conf: TrainConf) -> None:
@@ -39,16 +43,16 @@ def check_folder(arguments: Arguments, conf: TrainConf) -> None:
 def _obstacle(arguments: Arguments, conf: TrainConf, there: list[Checkpoint]) -> Problem | None:
     where = arguments.model_dir
     if arguments.resume == "none":
-        text = f"{where} holds {there[-1].tag} of an earlier run; take another model_dir, or resume auto"
+        text = f"{where} holds {there[-1].name} of an earlier run; take another model_dir, or resume auto"
         return Problem("resume", text)
     if not any(checkpoint.has_state for checkpoint in there):
         newest = there[-1]
-        reason = f"{newest.tag} cannot be continued: {storage.name(newest.state)} is not there"
+        reason = f"{newest.name} cannot be continued: {storage.name(newest.state)} is not there"
         return nothing_to_continue(newest, reason)
     ours = [checkpoint for checkpoint in there if checkpoint.is_ours]
     begun = ours[-1].epoch + 1
     if begun > conf.max_epoch:
-        tags = ", ".join(checkpoint.tag for checkpoint in ours)
+        tags = ", ".join(checkpoint.name for checkpoint in ours)
         text = (
             f"{conf.max_epoch} epochs are asked for, and {where} holds {begun} ({tags}); ask for {begun} or more, or"
             " take another model_dir"
@@ -63,14 +67,14 @@ def _obstacle(arguments: Arguments, conf: TrainConf, there: list[Checkpoint]) ->
 
 def _checkpoint_at(uri: str) -> Checkpoint:
     """The checkpoint of a whole epoch whose weights are at a URI. Raises RefusalError when there is none."""
-    found = [each for each in list_checkpoints(storage.parent(uri)) if each.weights == storage.join(uri)]
-    if not found or not found[0].is_whole_epoch or not found[0].has_state:
+    found = checkpoint_at(uri)
+    if found is None or not found.is_whole_epoch or not found.has_state:
         text = f"{uri}: not the checkpoint of a whole epoch with its state beside it; name such an epoch_N_whole.pt"
         raise RefusalError([Problem("resume_from", text)])
-    return found[0]
+    return found
 
 
-def choose_resumption(arguments: Arguments, ranks: Ranks, tell: Callable[[str], None]) -> Resumption | None:
+def choose_resumption(arguments: Arguments, ranks: Ranks, tell: Teller) -> Resumption | None:
     """What the run goes on from, equal on every rank: the newest checkpoint of its folder, else --resume_from.
 
     None starts a new run.
@@ -85,17 +89,53 @@ def choose_resumption(arguments: Arguments, ranks: Ranks, tell: Callable[[str], 
     return load(_checkpoint_at(arguments.resume_from))
 
 
+def share_newest(directory: str, ranks: Ranks, tell: Teller, whole_epochs: bool = False) -> Resumption | None:
+    """What `find_newest` gives, which the first rank chooses for all."""
+    found = find_newest(directory, tell, whole_epochs) if ranks.is_first else None
+    chosen = ranks.share(lambda: found[0] if found else None)
+    if chosen is None or found is not None:
+        return found[1] if found else None
+    return load(chosen, verify=False)
+
+
+def fit_to_ranks(
+    resumption: Resumption | None, data: TrainingData, directory: str, ranks: Ranks, tell: Teller
+) -> Resumption | None:
+    """The resumption; when it is within an epoch of another number of ranks, that of the newest whole epoch.
+
+    Each rank has its own batches, so within an epoch nobody else can go on with them. Data that differ in anything else
+    are left for the loop to refuse.
+
+    Raises:
+        CosyFlowError: there is no whole epoch to go back to.
+    """
+    if resumption is None or not resumption.position.batch:
+        return resumption
+    epoch, before = resumption.position.epoch, resumption.world_size
+    if before in (None, ranks.world_size) or resumption.fingerprint != data.fingerprint(epoch, before):
+        return resumption
+    told = f"{resumption.name}: {before} processes were within an epoch, and cannot be followed there by another number"
+    whole = share_newest(directory, ranks, tell, whole_epochs=True)
+    if whole is None:
+        raise CosyFlowError(
+            f"{told} ({ranks.world_size}), and no epoch is whole yet to go back to; start {before} processes, or start"
+            f" from its weights (--checkpoint {storage.join(directory, resumption.name)}.pt with another --model_dir)"
+        )
+    tell(f"{told} ({ranks.world_size}): goes back to {whole.name}")
+    return whole
+
+
 def load_checkpoint(model: nn.Module, resumption: Resumption) -> None:
     """Loads the weights of an interrupted run. Raises CosyFlowError when the recipe's model is another one now."""
-    wrong = differences(shapes_of(model.state_dict()), shapes_of(resumption.weights))
+    wrong = differences(shapes_of(model.state_dict()), shapes_of(resumption.snapshot.weights))
     if wrong:
         raise CosyFlowError(
-            f"{resumption.tag}: is not of the recipe's model: {wrong[0]}; use that run's recipe or another --model_dir"
+            f"{resumption.name}: is not of the recipe's model: {wrong[0]}; use that run's recipe or another --model_dir"
         )
-    model.load_state_dict(resumption.weights)
+    model.load_state_dict(resumption.snapshot.weights)
 
 
-def load_start(model: nn.Module, arguments: Arguments, tell: Callable[[str], None]) -> None:
+def load_start(model: nn.Module, arguments: Arguments, tell: Teller) -> None:
     """Loads the weights that a new run starts from: the checkpoint, else the Qwen2 folder, else none."""
     if arguments.checkpoint:
         tell(f"starts from {arguments.checkpoint}")

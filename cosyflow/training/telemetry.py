@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from cosyflow.checkpoint.state import Position
 from cosyflow.config.training import TrainConf
 from cosyflow.progress import LINE_INTERVAL_SECONDS, format_seconds
-from cosyflow.training.checkpoints import Position
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.update import UpdateReport
 

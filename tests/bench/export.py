@@ -24,8 +24,8 @@ PARTS = ("llm", "flow", "hifigan")
 
 
 def export_part(version: str, part: str, folder: Path) -> None:
+    from cosyflow.checkpoint.official import save_official
     from cosyflow.config.load import load_config
-    from cosyflow.models.checkpoint import save_official
     from cosyflow.release.export import export_model
     from cosyflow.release.model_dir import build_part
 

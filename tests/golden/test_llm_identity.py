@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cosyflow.models.checkpoint import identify
+from cosyflow.checkpoint.official import identify
 
 
 @pytest.mark.golden_files("keytables/*.json")

@@ -8,14 +8,14 @@ import pytest
 import torch
 import yaml
 
+from cosyflow.checkpoint.folder import list_checkpoints
+from cosyflow.checkpoint.official import load_official
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
-from cosyflow.models.checkpoint import load_official
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.models.vocoder.hift import HiFTGenerator
 from cosyflow.training.arguments import Arguments
-from cosyflow.training.checkpoints import list_checkpoints
 from cosyflow.training.process import run
 from tests.local.speech_corpus import SpeechCorpus, make_speech_corpus, shortest_speech
 

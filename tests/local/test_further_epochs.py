@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
+from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.cli import main
 from cosyflow.errors import RefusalError
 from cosyflow.training.arguments import Arguments
-from cosyflow.training.checkpoints import list_checkpoints
 from cosyflow.training.process import run
 from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
 
@@ -117,10 +117,10 @@ def test_another_number_of_processes_goes_on_at_the_end_of_an_epoch(
     words = arguments(corpus, tmp_path, 3).command_line()
     assert main(["train", *words, "--launcher", "local", "--gpus_per_node", "2"]) == 0
     told = capfd.readouterr().out
-    assert f"{newest.tag}: 1 processes were within an epoch" in told
-    assert f"goes back to {whole.tag}" in told
+    assert f"{newest.name}: 1 processes were within an epoch" in told
+    assert f"goes back to {whole.name}" in told
     assert json.loads((tmp_path / "result.json").read_text())["world_size"] == 2
-    assert [entry.tag for entry in list_checkpoints(str(tmp_path))] == [f"epoch_{epoch}_whole" for epoch in range(3)]
+    assert [entry.name for entry in list_checkpoints(str(tmp_path))] == [f"epoch_{epoch}_whole" for epoch in range(3)]
     assert Path(first[0]).read_bytes() == first[1]
 
 

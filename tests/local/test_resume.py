@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.cli import main
-from cosyflow.training import checkpoints as ckpt
 from tests.local.token_corpus import RECIPE, REPOSITORY, TokenCorpus, make_token_corpus
 
 SMALL_MODEL = (
@@ -89,10 +89,10 @@ def test_a_request_to_stop_saves_and_the_same_command_goes_on(corpus: TokenCorpu
     _, told = process.communicate(timeout=120)
     assert process.returncode == 143
     assert told == ("cosyflow train: stopped on request after saving a checkpoint; the same command goes on from it\n")
-    stopped = ckpt.list_checkpoints(str(tmp_path))[-1]
+    stopped = list_checkpoints(str(tmp_path))[-1]
 
     assert main(options(corpus, tmp_path, max_steps=stopped.update + 1)) == 0
-    assert f"goes on from {stopped.tag}" in (tmp_path / "train.log").read_text()
+    assert f"goes on from {stopped.name}" in (tmp_path / "train.log").read_text()
 
 
 def wait_for_update(model_dir: Path, update: int, process: subprocess.Popen[bytes]) -> None:

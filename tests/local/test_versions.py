@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosyflow.checkpoint.official import load_official
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
-from cosyflow.models.checkpoint import load_official
 from cosyflow.standins.text_models import make_whisper_ranks
 from cosyflow.training.language_model import build_language_model
 from tests.local.token_corpus import REPOSITORY, TokenCorpus, make_token_corpus

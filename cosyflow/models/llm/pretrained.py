@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from cosyflow.checkpoint.official import differences, read_tensors, shapes_of
 from cosyflow.config.llm import Qwen2Config
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.checkpoint import differences, read_tensors, shapes_of
 from cosyflow.models.llm.speech_lm import SpeechLM
 
 

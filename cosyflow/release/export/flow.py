@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosyflow.checkpoint.official import load_official
 from cosyflow.config.recipe import Recipe
-from cosyflow.models.checkpoint import load_official
 from cosyflow.models.flow.model import CosyVoice1Flow, CosyVoice2Flow, Flow, build_flow
 from cosyflow.release.export.comparison import ExportedFile, Tensors, random_tensor
 from cosyflow.release.export.encoders import CalledEncoder, CalledUpsampleEncoder

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cosyflow.checkpoint.official import load_official
 from cosyflow.config.recipe import Recipe
-from cosyflow.models.checkpoint import load_official
 from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.models.llm.transformer_lm import TransformerLM
 from cosyflow.release.export.comparison import ExportedFile, Tensors, random_tensor

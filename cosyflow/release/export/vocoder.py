@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from cosyflow.checkpoint.official import load_official, save_official
 from cosyflow.config.recipe import Recipe
-from cosyflow.models.checkpoint import load_official, save_official
 from cosyflow.models.vocoder.hift import HiFTGenerator
 from cosyflow.release.export.comparison import ExportedFile, Run, Tensors, random_tensor
 

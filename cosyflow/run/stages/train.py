@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cosyflow import storage
+from cosyflow.checkpoint.folder import checkpoint_at, list_checkpoints
 from cosyflow.config.options import LaunchOptions, TrainingOptions
 from cosyflow.config.recipe import section_of
 from cosyflow.config.training import TrainConf
@@ -53,7 +53,6 @@ PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_bes
 """Settings of train_conf that say how far a training goes and what is kept of it."""
 
 RECIPE_FILE = "recipe.yaml"
-WHOLE_EPOCH = re.compile(r"epoch_\d+_whole\.yaml")
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def find(folder: str, record: Record) -> Manifest | None:
 def _refuse_fewer_epochs(folder: str, record: Record) -> None:
     """An interrupted training cannot end before the epochs that it has behind it."""
     section, conf = conf_of(record)
-    done = [_epoch(file.path) + 1 for file in storage.list_files(folder) if WHOLE_EPOCH.fullmatch(file.path)]
+    done = [checkpoint.epoch + 1 for checkpoint in list_checkpoints(folder) if checkpoint.is_whole_epoch]
     if done and max(done) > conf.max_epoch:
         text = (
             f"{conf.max_epoch}, but this training has {max(done)} epochs behind it ({folder}); ask for {max(done)} or"
@@ -163,9 +162,8 @@ def check(record: Record) -> Iterator[Problem]:
 
 
 def _has_state(checkpoint: str) -> bool:
-    weights = storage.name(checkpoint)
-    beside = (checkpoint.removesuffix(".pt") + ending for ending in (".yaml", ".state.pt"))
-    return bool(re.fullmatch(r"epoch_\d+_whole\.pt", weights)) and all(map(storage.exists, beside))
+    found = checkpoint_at(checkpoint)
+    return found is not None and found.is_whole_epoch and found.has_state
 
 
 def conf_of(record: Record) -> tuple[str, TrainConf]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosyflow.checkpoint.official import save_official
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
-from cosyflow.models.checkpoint import save_official
 from cosyflow.models.llm.speech_lm import SpeechLM
 
 CONF = Path(__file__).resolve().parents[3] / "conf"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosyflow.checkpoint.official import save_official
 from cosyflow.config.load import load_config
 from cosyflow.config.recipe import Recipe
-from cosyflow.models.checkpoint import save_official
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.release.registry import connect

@@ -8,8 +8,10 @@ import pytest
 import torch
 import yaml
 
+from cosyflow.checkpoint.folder import Checkpoint, list_checkpoints
+from cosyflow.checkpoint.select import best, newest
 from cosyflow.cli import main
-from cosyflow.release.average import average_weights, choose, list_checkpoints
+from cosyflow.release.average import average_weights
 
 
 def save(directory: Path, stem: str, epoch: int, step: int, loss: float | None, **weights: torch.Tensor) -> None:
@@ -18,8 +20,8 @@ def save(directory: Path, stem: str, epoch: int, step: int, loss: float | None, 
     (directory / f"{stem}.yaml").write_text(yaml.safe_dump(info))
 
 
-def names(chosen: list) -> list[str]:
-    return [Path(checkpoint.uri).name for checkpoint in chosen]
+def names(chosen: list[Checkpoint]) -> list[str]:
+    return [Path(checkpoint.weights).name for checkpoint in chosen]
 
 
 @pytest.fixture
@@ -32,12 +34,12 @@ def training_run(tmp_path: Path) -> Path:
 
 
 def test_the_best_by_validation_loss(training_run: Path) -> None:
-    chosen = choose(list_checkpoints(str(training_run)), 2, val_best=True)
+    chosen = best(list_checkpoints(str(training_run), any_name=True), 2)
     assert names(chosen) == ["epoch_2_step_25.pt", "epoch_1_whole.pt"]
 
 
 def test_the_newest_without_val_best(training_run: Path) -> None:
-    chosen = choose(list_checkpoints(str(training_run)), 2, val_best=False)
+    chosen = newest(list_checkpoints(str(training_run), any_name=True), 2)
     assert names(chosen) == ["epoch_2_whole.pt", "epoch_2_step_25.pt"]
 
 
@@ -54,7 +56,7 @@ def test_an_official_yaml_with_a_pickled_tensor_is_read(training_run: Path) -> N
     path = training_run / "epoch_0_whole.yaml"
     pickled = "grad_norm: !!python/object/apply:torch._utils._rebuild_tensor_v2\n- !!python/tuple []\n"
     path.write_text(path.read_text() + pickled)
-    assert names(list_checkpoints(str(training_run)))[0] == "epoch_0_whole.pt"
+    assert names(list_checkpoints(str(training_run), any_name=True))[0] == "epoch_0_whole.pt"
 
 
 def run_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
@@ -75,7 +77,7 @@ def test_the_command_writes_a_bare_state_dict(training_run: Path) -> None:
     [
         (lambda run: [path.unlink() for path in run.glob("*.pt")], "no checkpoint"),
         (lambda run: (run / "epoch_1_whole.yaml").write_text("just text"), "epoch_1_whole.yaml: not the yaml of"),
-        (lambda run: (run / "epoch_1_whole.pt").write_bytes(b"junk"), "epoch_1_whole.pt: not a checkpoint"),
+        (lambda run: (run / "epoch_1_whole.pt").write_bytes(b"junk"), "epoch_1_whole.pt: not a readable checkpoint"),
         (lambda run: torch.save({"v": torch.zeros(2)}, run / "epoch_1_whole.pt"), "the key v is not in both"),
         (lambda run: torch.save({"w": torch.zeros(3)}, run / "epoch_1_whole.pt"), "w has the shape"),
     ],

@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 import torch
 
+from cosyflow.checkpoint.official import load_official, read_tensors
 from cosyflow.cli import main
 from cosyflow.config.recipe import Recipe
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.checkpoint import load_official, read_tensors
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.hift import HiFTGenerator
 from cosyflow.release.export import comparison, export_model

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
+from cosyflow.checkpoint.official import save_official
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
-from cosyflow.models.checkpoint import save_official
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.models.vocoder.hift import HiFTGenerator

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyflow import storage
+from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.checkpoints import list_checkpoints
 from cosyflow.training.heartbeat import STALE_SECONDS, Silence, observe, watching
 from cosyflow.training.loop import StopRequest
 from tests.unit.training.toy import conf, run

@@ -129,7 +129,7 @@ def test_the_loop_imports_with_torch_transformers_and_numpy_alone() -> None:
 import sys
 for name in ("pyarrow", "pydantic", "mlflow", "tensorboard", "kfp", "deepspeed", "onnxruntime", "torchaudio"):
     sys.modules[name] = None
-import cosyflow.models, cosyflow.training.loop, cosyflow.training.language_model, cosyflow.training.checkpoints
+import cosyflow.models, cosyflow.training.loop, cosyflow.training.language_model, cosyflow.checkpoint.writer
 """
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosyflow.checkpoint.folder import list_checkpoints
+from cosyflow.checkpoint.state import load
 from cosyflow.errors import CosyFlowError
-from cosyflow.training import checkpoints as ckpt
 from cosyflow.training.loop import StopRequest, cross_validate, train
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.resumption import load
 from cosyflow.training.telemetry import Telemetry
 from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
 from tests.unit.training.toy import ALONE, CPU, VOCABULARY, CountingData, NextToken, conf, quiet, run
@@ -87,12 +87,12 @@ def test_a_stop_request_saves_and_leaves(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         _, ending = run(str(tmp_path), conf(), stop=stop)
     assert (ending.finished, ending.position.update) == (False, 1)
-    assert ckpt.list_checkpoints(str(tmp_path))[-1].tag == "epoch_0_step_1"
+    assert list_checkpoints(str(tmp_path))[-1].name == "epoch_0_step_1"
 
 
 def test_other_batches_are_refused_within_an_epoch(tmp_path: Path) -> None:
     run(str(tmp_path), conf(), max_updates=3)
-    resumption = load(ckpt.list_checkpoints(str(tmp_path))[-1])
+    resumption = load(list_checkpoints(str(tmp_path))[-1])
     with pytest.raises(CosyFlowError, match="epoch_0_step_3: cannot go on within an epoch"):
         train(NextToken(), CountingData(ALONE, seed=5), conf(), ALONE, quiet(conf(), ALONE), None, resumption)
 

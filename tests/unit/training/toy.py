@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import OptimConf, TrainConf
-from cosyflow.training import checkpoints as ckpt
 from cosyflow.training.loop import Ending, StopRequest, train
 from cosyflow.training.member import member_of_a_job
 from cosyflow.training.objective import Batch, Objective, Outcome
 from cosyflow.training.ranks import Ranks, process_group
-from cosyflow.training.resumption import fit_to_ranks, share_newest
+from cosyflow.training.start import fit_to_ranks, share_newest
 from cosyflow.training.telemetry import Telemetry
 
 VOCABULARY = 17
@@ -121,12 +121,12 @@ def run(
     if directory:
         resumption = fit_to_ranks(resumption, CountingData(ranks), directory, ranks, tell)
     if resumption is not None:
-        objective.model.load_state_dict(resumption.weights)
+        objective.model.load_state_dict(resumption.snapshot.weights)
     writer = None
     if directory and ranks.is_first:
         done = resumption.position.update if resumption else 0
         told = {"model": "toy", "world_size": ranks.world_size}
-        writer = ckpt.CheckpointWriter(directory, told, settings.keep_last, settings.keep_best, done)
+        writer = CheckpointWriter(directory, told, settings.keep_last, settings.keep_best, done)
     ending = train(
         objective,
         CountingData(ranks),
@@ -150,7 +150,7 @@ def main() -> None:
     with member_of_a_job(), process_group("gloo", 60) as ranks:
         settings = conf(accum_grad=args.accum_grad)
         objective = NextToken(dropout=0.0, infinite=args.infinite)
-        writer = ckpt.CheckpointWriter(args.directory, {}, 1, 1) if ranks.is_first else None
+        writer = CheckpointWriter(args.directory, {}, 1, 1) if ranks.is_first else None
         train(objective, CountingData(ranks, 13), settings, ranks, quiet(settings, ranks), writer)
 
 

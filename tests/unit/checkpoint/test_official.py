@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from cosyflow.checkpoint.describe import describe
+from cosyflow.checkpoint.files import write_file
+from cosyflow.checkpoint.official import load_official, read_tensors, save_official
 from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig, Qwen2Config
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.checkpoint import describe, load_official, read_tensors, save_official, write_tensors
 from cosyflow.models.llm.speech_lm import SpeechLM
 
 QWEN2 = Qwen2Config(vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24)
@@ -45,15 +47,15 @@ def test_safetensors_load_too(tmp_path):
 
 
 def test_training_integers_are_dropped(tmp_path):
-    write_tensors({"weight": torch.ones(2), "epoch": 3, "step": 100}, tmp_path / "epoch_3_whole.pt")
+    write_file({"weight": torch.ones(2), "epoch": 3, "step": 100}, str(tmp_path / "epoch_3_whole.pt"))
     assert list(read_tensors(tmp_path / "epoch_3_whole.pt")) == ["weight"]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "llm.pt"
-    write_tensors({"weight": torch.ones(2)}, path)
+    write_file({"weight": torch.ones(2)}, str(path))
     with pytest.raises(AttributeError):
-        write_tensors({"weight": lambda: None}, path)
+        write_file({"weight": lambda: None}, str(path))
 
     assert list(read_tensors(path)) == ["weight"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["llm.pt"]
@@ -77,14 +79,14 @@ def test_another_version_is_recognised(tmp_path):
 
 
 def test_a_key_too_many_is_refused(tmp_path):
-    write_tensors(small_model().state_dict() | {"surprise": torch.ones(3)}, tmp_path / "llm.pt")
+    write_file(small_model().state_dict() | {"surprise": torch.ones(3)}, str(tmp_path / "llm.pt"))
     assert "surprise [3] is not expected" in refusal(small_model(), tmp_path / "llm.pt")
 
 
 def test_an_untied_text_head_is_refused(tmp_path):
     tensors = dict(small_model().state_dict())
     tensors["llm.model.lm_head.weight"] = tensors["llm.model.lm_head.weight"] + 1
-    write_tensors(tensors, tmp_path / "llm.pt")
+    write_file(tensors, str(tmp_path / "llm.pt"))
     message = refusal(small_model(), tmp_path / "llm.pt")
 
     assert "llm.model.model.embed_tokens.weight and llm.model.lm_head.weight must be equal" in message
@@ -130,7 +132,7 @@ def test_both_forms_of_weight_norm_load(tmp_path, file_has_old_form):
 def test_a_vocoder_is_found_inside_its_training_file(tmp_path):
     vocoder = nn.Linear(2, 3)
     generator = {f"generator.{key}": value + 1 for key, value in vocoder.state_dict().items()}
-    write_tensors(generator | {"discriminator.weight": torch.ones(4)}, tmp_path / "hifigan.pt")
+    write_file(generator | {"discriminator.weight": torch.ones(4)}, str(tmp_path / "hifigan.pt"))
     load_official(vocoder, tmp_path / "hifigan.pt")
 
     torch.testing.assert_close(vocoder.weight, generator["generator.weight"])

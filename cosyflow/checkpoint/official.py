@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cosyflow.checkpoint.files import read_file, write_file
 from cosyflow.errors import CosyFlowError
 
 GENERATOR = "generator."
 """Prefix of a vocoder's keys in a file of its training model, which also holds the discriminators."""
 _BOOKKEEPING = ("epoch", "step")
 _SHOWN = 5
-_TIED = "llm.model.lm_head.weight"
 
 _WEIGHT_NORM = {
     "weight_g": "parametrizations.weight.original0",
@@ -33,9 +30,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CosyFlowError: the file is absent, damaged or holds something else than tensors.
     """
-    if not path.is_file():
-        raise CosyFlowError(f"{path}: no such checkpoint file")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = read_file(path, mapped=True)
     if not isinstance(content, dict):
         raise CosyFlowError(f"{path}: holds a {type(content).__name__}, a checkpoint is a dictionary of tensors")
     tensors = {key: value for key, value in content.items() if key not in _BOOKKEEPING}
@@ -43,26 +38,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise CosyFlowError(f"{path}: {key} is a {type(value).__name__}, a checkpoint holds tensors only")
     return tensors
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CosyFlowError(f"{path}: not a readable safetensors file ({error})") from error
-
-
-def _read_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:  # unpickling damaged bytes raises nearly every kind
-        reason = str(error).strip().split("\n")[0]
-        raise CosyFlowError(f"{path}: not a readable checkpoint ({reason})") from error
 
 
 @dataclass(frozen=True)
@@ -114,7 +89,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Tells key by key what does not fit: missing, not expected, or of another shape."""
+    """What does not fit, a line for each key: missing, not expected, or of another shape."""
     lines = []
     for key, shape in expected.items():
         if key not in found:
@@ -135,7 +110,7 @@ def load_official(model: nn.Module, path: Path) -> None:
         CosyFlowError: names the first keys that do not fit and what the file seems to be.
     """
     own = model.state_dict()
-    tensors = _fitted(read_tensors(path), own)
+    tensors = fit_names(read_tensors(path), own)
     wrong = differences(shapes_of(own), shapes_of(tensors))
     if wrong:
         rest = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
@@ -147,8 +122,11 @@ def load_official(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors, strict=True)
 
 
-def _fitted(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names that the model uses."""
+def fit_names(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file under the names that a model with the state dict `own` uses for them.
+
+    A vocoder's are taken out of its training file, and weight norm is renamed from either form to the model's.
+    """
     if any(key.startswith(GENERATOR) for key in tensors) and not any(key.startswith(GENERATOR) for key in own):
         tensors = {key.removeprefix(GENERATOR): tensors[key] for key in tensors if key.startswith(GENERATOR)}
     renamed = {}
@@ -184,91 +162,9 @@ def save_official(model: nn.Module, path: Path) -> None:
         if _memory(value) not in on_cpu:
             on_cpu[_memory(value)] = value.detach().cpu()
     # a shared tensor stays shared in the file
-    write_tensors({key: on_cpu[_memory(value)] for key, value in model.state_dict().items()}, path)
+    write_file({key: on_cpu[_memory(value)] for key, value in model.state_dict().items()}, str(path))
 
 
 def _memory(tensor: Tensor) -> object:
     """Equal for tensors that are one and the same, under whatever names."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-
-
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Writes a `.pt` file under a temporary name, which then becomes `path`."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(dict(tensors), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Description:
-    """A checkpoint in numbers."""
-
-    path: Path
-    identity: Identity
-    sizes: dict[str, int]
-    """What the shapes tell of the model's settings."""
-    num_tensors: int
-    num_parameters: int
-    """Numbers in the file, shared tensors once."""
-    dtypes: list[str]
-    problems: list[str]
-    """What does not fit the model that it was compared with."""
-
-    def lines(self) -> list[str]:
-        """The description for a reader."""
-        sizes = ", ".join(f"{name} {value}" for name, value in self.sizes.items())
-        return [
-            f"{self.path}: {self.identity}",
-            *([f"sizes: {sizes}"] if sizes else []),
-            f"{self.num_parameters:,} parameters in {self.num_tensors} tensors, {' '.join(self.dtypes)}",
-            *(f"does not fit: {problem}" for problem in self.problems),
-        ]
-
-
-def describe(path: Path, model: nn.Module | None = None) -> Description:
-    """Tells what a checkpoint is and, given a model (on the meta device is enough), what does not fit it.
-
-    Raises:
-        CosyFlowError: the file cannot be read.
-    """
-    tensors = read_tensors(path)
-    problems = []
-    if model is not None:
-        own = model.state_dict()
-        problems = differences(shapes_of(own), shapes_of(_fitted(tensors, own)))
-    shapes = shapes_of(tensors)
-    identity = identify(shapes)
-    return Description(
-        path=path,
-        identity=identity,
-        sizes=_sizes(identity, shapes),
-        num_tensors=len(tensors),
-        num_parameters=sum(value.numel() for key, value in tensors.items() if key != _TIED),
-        dtypes=sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()}),
-        problems=problems,
-    )
-
-
-def _sizes(identity: Identity, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    tables = {
-        "text_token_size": "text_embedding.weight",
-        "vocab_size": "llm.model.model.embed_tokens.weight",
-        "speech_ids": "llm_decoder.weight",
-        "tokens": "input_embedding.weight",
-    }
-    sizes = {name: shapes[key][0] for name, key in tables.items() if key in shapes}
-    stacks = {"num_hidden_layers": "llm.model.model.layers.", "llm.num_blocks": "llm.encoders."}
-    stacks |= {"text_encoder.num_blocks": "text_encoder.encoders.", "encoder.num_blocks": "encoder.encoders."}
-    for name, prefix in stacks.items():
-        numbers = {key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)}
-        if numbers:
-            sizes[name] = len(numbers)
-    if identity.part == "llm" and "llm_decoder.weight" in shapes:
-        sizes["hidden_size"] = shapes["llm_decoder.weight"][1]
-    return sizes

@@ -12,12 +12,14 @@ import pytest
 import torch
 import yaml
 
+from cosyflow.checkpoint.folder import OURS, list_checkpoints
+from cosyflow.checkpoint.select import find_newest
+from cosyflow.checkpoint.state import Position, Snapshot, load
+from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.errors import CosyFlowError, RefusalError
-from cosyflow.training import checkpoints as ckpt
-from cosyflow.training.checkpoints import CheckpointWriter, Position
 from cosyflow.training.loop import train
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.resumption import find_newest, fit_to_ranks, load
+from cosyflow.training.start import fit_to_ranks
 from tests.unit.training.toy import ALONE, CPU, CountingData, NextToken, conf, quiet, run
 
 
@@ -25,7 +27,7 @@ def save_epochs(directory: Path, losses: list[float], keep_last: int, keep_best:
     writer = CheckpointWriter(str(directory), {"model": "toy"}, keep_last, keep_best)
     for number, loss in enumerate(losses):
         position = Position(epoch=number + 1, update=10 * (number + 1))
-        writer.save({"w": torch.ones(2)}, {}, position, "same", {"tag": "CV", "loss_dict": {"loss": loss}})
+        writer.save(Snapshot({"w": torch.ones(2)}, {}), position, "same", {"tag": "CV", "loss_dict": {"loss": loss}})
 
 
 def names(directory: Path) -> set[str]:
@@ -43,7 +45,7 @@ def test_the_last_two_checkpoints_and_the_newest_whole_epoch_can_be_continued(tm
     run(str(tmp_path), conf(save_per_step=2), max_updates=13)  # 7 updates an epoch: 8, 10 and 12 are in the second
     tags = {"epoch_0_whole", "epoch_1_step_12", "epoch_1_step_13"}
     assert names(tmp_path) == {f"{tag}{end}" for tag in tags for end in (".pt", ".state.pt", ".yaml")}
-    assert all(load(checkpoint).weights for checkpoint in ckpt.list_checkpoints(str(tmp_path)))
+    assert all(load(checkpoint).snapshot.weights for checkpoint in list_checkpoints(str(tmp_path)))
 
 
 def test_checkpoints_within_an_epoch_go_when_newer_ones_are_there(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def write_official(directory: Path, epochs: Sequence[int]) -> dict[str, bytes]:
 
 def test_a_run_of_the_official_trainer_is_refused(tmp_path: Path) -> None:
     before = write_official(tmp_path, [0, 1, 2])
-    assert [checkpoint.is_ours for checkpoint in ckpt.list_checkpoints(str(tmp_path))] == [False] * 3
+    assert [checkpoint.is_ours for checkpoint in list_checkpoints(str(tmp_path))] == [False] * 3
     with pytest.raises(RefusalError, match=r"epoch_2_whole cannot be continued: epoch_2_whole.state.pt is not there"):
         run(str(tmp_path), conf())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -178,14 +180,14 @@ def test_a_run_of_cosyflow_0_1_goes_on(tmp_path: Path) -> None:
     run(str(old), conf(max_epoch=2))
     for path in old.glob("*.yaml"):
         record = yaml.safe_load(path.read_text())
-        del record[ckpt.OURS]
+        del record[OURS]
         path.write_text(yaml.safe_dump({**record, "compute_dtype": "float32", "keep_best": 5}))
     (old / "epoch_0_whole.state.pt").unlink()
     state = torch.load(old / "epoch_1_whole.state.pt", weights_only=True)
     for name in ("log_sums", "log_targets", "last_update"):
         del state["position"][name]
     torch.save(state, old / "epoch_1_whole.state.pt")
-    assert all(checkpoint.is_ours for checkpoint in ckpt.list_checkpoints(str(old)))
+    assert all(checkpoint.is_ours for checkpoint in list_checkpoints(str(old)))
     resumed, _ = run(str(old), conf(keep_last=1, keep_best=1))
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name])
@@ -198,18 +200,18 @@ def test_an_abandoned_way_is_not_taken_again(tmp_path: Path) -> None:
     found = find_newest(str(tmp_path), lambda text: None, whole_epochs=True)
     assert found is not None
     (checkpoint, resumption) = found
-    assert checkpoint.tag == "epoch_0_whole"
+    assert checkpoint.name == "epoch_0_whole"
     objective = NextToken()
-    objective.model.load_state_dict(resumption.weights)
+    objective.model.load_state_dict(resumption.snapshot.weights)
     writer = CheckpointWriter(str(tmp_path), {}, 2, 2, resumption.position.update)
     settings = conf()
     train(objective, CountingData(ALONE), settings, ALONE, quiet(settings, ALONE), writer, resumption, max_updates=9)
-    assert [entry.tag for entry in ckpt.list_checkpoints(str(tmp_path))] == ["epoch_0_whole", "epoch_1_step_9"]
+    assert [entry.name for entry in list_checkpoints(str(tmp_path))] == ["epoch_0_whole", "epoch_1_step_9"]
 
 
 def test_another_number_of_ranks_goes_back_to_the_newest_whole_epoch(tmp_path: Path) -> None:
     run(str(tmp_path), conf(), max_updates=10)
-    newest = load(ckpt.list_checkpoints(str(tmp_path))[-1])
+    newest = load(list_checkpoints(str(tmp_path))[-1])
     lines: list[str] = []
     two = Ranks(0, 2, CPU)
     share = CountingData(two)
@@ -218,7 +220,7 @@ def test_another_number_of_ranks_goes_back_to_the_newest_whole_epoch(tmp_path: P
     alone = AloneOfTwo(0, 2, CPU)
     whole = fit_to_ranks(newest, share, str(tmp_path), alone, lines.append)
     assert whole is not None
-    assert whole.tag == "epoch_0_whole"
+    assert whole.name == "epoch_0_whole"
     (line,) = lines
     assert line.startswith("epoch_1_step_10: 1 processes were within an epoch, and cannot be followed there by another")
     assert line.endswith("number (2): goes back to epoch_0_whole")
@@ -230,7 +232,7 @@ def test_another_number_of_ranks_goes_back_to_the_newest_whole_epoch(tmp_path: P
 
 def test_in_the_first_epoch_another_number_of_ranks_is_refused(tmp_path: Path) -> None:
     run(str(tmp_path), conf(), max_updates=3)
-    newest = load(ckpt.list_checkpoints(str(tmp_path))[-1])
+    newest = load(list_checkpoints(str(tmp_path))[-1])
     two = AloneOfTwo(0, 2, CPU)
     with pytest.raises(CosyFlowError, match="no epoch is whole yet to go back to; start 1 processes, or start from"):
         fit_to_ranks(newest, CountingData(two), str(tmp_path), two, print)
@@ -250,5 +252,5 @@ def test_a_run_goes_on_from_an_object_store(s3_folder: str) -> None:
     assert ending.position.update == 14
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name])
-    tags = [checkpoint.tag for checkpoint in ckpt.list_checkpoints(s3_folder)]
+    tags = [checkpoint.name for checkpoint in list_checkpoints(s3_folder)]
     assert tags == ["epoch_0_whole", "epoch_1_whole"]

@@ -1,0 +1,74 @@
+"""Files of tensors: read without building any other object, written whole or not at all."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError
+
+_REASON_LENGTH = 200
+
+
+class UnreadableError(CosyFlowError):
+    """A file that is damaged, or holds other things than tensors, numbers, text, lists and dictionaries.
+
+    Attributes:
+        reason: what was found, in one line.
+    """
+
+    def __init__(self, path: Path, kind: str, reason: str) -> None:
+        self.reason = " ".join(reason.split())[:_REASON_LENGTH]
+        super().__init__(f"{path}: not a readable {kind} ({self.reason})")
+
+
+def read_file(path: Path, *, mapped: bool = False, verified: bool = False) -> Any:
+    """What a `.pt` or `.safetensors` file holds, with its tensors on the CPU.
+
+    Args:
+        mapped: leaves tensors in the file until they are used; the file must not be written to meanwhile.
+        verified: compares the checksums of a `.pt` file too, which takes another reading.
+
+    Raises:
+        UnreadableError: the file is damaged or holds something else.
+        CosyFlowError: there is no such file.
+    """
+    if not path.is_file():
+        raise CosyFlowError(f"{path}: no such checkpoint file")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, mapped, verified)
+
+
+def write_file(content: Any, uri: str) -> None:
+    """Writes a `.pt` file that appears whole under its name, or not at all."""
+    with storage.open_write(uri) as stream:
+        torch.save(content, stream)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UnreadableError(path, "safetensors file", str(error)) from error
+
+
+def _read_torch(path: Path, mapped: bool, verified: bool) -> Any:
+    try:
+        with path.open("rb") as file:
+            is_zip = file.read(4) == b"PK\x03\x04"
+        if verified:  # torch.load does not look at the checksums
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
+    except MemoryError:
+        raise
+    except Exception as error:  # unpickling damaged bytes raises nearly every kind
+        raise UnreadableError(path, "checkpoint", str(error).strip().partition("\n")[0]) from error

@@ -1,0 +1,133 @@
+"""The checkpoints of a folder: `NAME.pt` with the bare official state dict, and `NAME.yaml` with settings and losses.
+
+A training names them `epoch_{E}_whole` after an epoch and `epoch_{E}_step_{S}` within one, S updates into the run, and
+adds `NAME.state.pt` with all else that an exact resume needs. Each file appears whole or not at all, and the yaml comes
+last: a checkpoint without it is unfinished and is ignored.
+
+Folders may also hold checkpoints of another trainer, which writes the same names: they are neither overwritten nor
+removed. Known as ours is what has a state, or a yaml with the key `cosyflow`, the version that wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from cosyflow import storage
+
+TRAINED = re.compile(r"epoch_(\d+)_(?:whole|step_(\d+))")
+"""The names that a training gives."""
+WEIGHTS, STATE, RECORD = ".pt", ".state.pt", ".yaml"
+OURS = "cosyflow"
+"""Key of our yaml files; no official one has it."""
+OURS_0_1 = frozenset({"compute_dtype", "keep_best", "world_size"})
+"""What CosyFlow 0.1, which did not write OURS, wrote into every yaml file and nobody else does."""
+_NOT_CHECKPOINTS = ("train", "init")
+"""How names begin that the official trainer gives to its settings and to the weights that it starts from."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Builds no Python objects: official yaml files can hold a pickled tensor, which is read as None."""
+
+
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished checkpoint in `directory`.
+
+    Attributes:
+        record: its yaml; empty when that is not one.
+        has_state: a run may be able to go on from it.
+    """
+
+    directory: str
+    name: str
+    record: dict[str, Any]
+    has_state: bool
+
+    @property
+    def weights(self) -> str:
+        """URI of the weights."""
+        return storage.join(self.directory, self.name + WEIGHTS)
+
+    @property
+    def state(self) -> str:
+        """URI of the state."""
+        return storage.join(self.directory, self.name + STATE)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether CosyFlow wrote it, and may write it again or remove it."""
+        return self.has_state or is_our_record(self.record)
+
+    @property
+    def is_whole_epoch(self) -> bool:
+        return self.name.endswith("_whole")
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that it is within or at the end of, by its name if a training gave it, else its yaml."""
+        trained = TRAINED.fullmatch(self.name)
+        return int(trained[1]) if trained else int(self.record.get("epoch") or 0)
+
+    @property
+    def update(self) -> int:
+        """Updates of the run up to it; 0 where the yaml does not say."""
+        return int(self.record.get("step") or 0)
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Mean loss over the targets of the validation set; None within an epoch, and where it is not written."""
+        losses = self.record.get("loss_dict")
+        loss = losses.get("loss") if isinstance(losses, dict) else None
+        return float(loss) if isinstance(loss, int | float) else None
+
+
+def list_checkpoints(directory: str, *, any_name: bool = False) -> list[Checkpoint]:
+    """The finished checkpoints of a folder, whoever wrote them, oldest first.
+
+    Args:
+        any_name: takes also those that no training named, by the epoch and step of their yaml.
+    """
+    names = {file.path for file in storage.list_files(directory) if "/" not in file.path}
+    found = []
+    for file in names:
+        name = file.removesuffix(RECORD)
+        is_one = not name.startswith(_NOT_CHECKPOINTS) if any_name else TRAINED.fullmatch(name)
+        if is_one and file.endswith(RECORD) and name + WEIGHTS in names:
+            record = read_record(storage.join(directory, file))
+            found.append(Checkpoint(directory, name, record, name + STATE in names))
+    return sorted(found, key=_age)
+
+
+def checkpoint_at(uri: str) -> Checkpoint | None:
+    """The checkpoint whose weights are at a URI; None where there is no finished one that a training named."""
+    found = [each for each in list_checkpoints(storage.parent(uri)) if each.weights == storage.join(uri)]
+    return found[0] if found else None
+
+
+def _age(checkpoint: Checkpoint) -> tuple[int, bool, int, str]:
+    """By the name if a training gave it, so that a broken yaml does not make a checkpoint older."""
+    trained = TRAINED.fullmatch(checkpoint.name)
+    step = int(trained[2] or 0) if trained else checkpoint.update
+    return checkpoint.epoch, checkpoint.is_whole_epoch, step, checkpoint.name
+
+
+def read_record(uri: str) -> dict[str, Any]:
+    """The yaml of a checkpoint; empty when it is not one."""
+    try:
+        record = yaml.load(storage.read_bytes(uri), Loader=_PlainLoader)  # noqa: S506 - it is a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    is_one = isinstance(record, dict) and isinstance(record.get("epoch"), int) and isinstance(record.get("step"), int)
+    return record if is_one else {}
+
+
+def is_our_record(record: Mapping[str, Any]) -> bool:
+    return OURS in record or record.keys() >= OURS_0_1

@@ -1,0 +1,58 @@
+"""Which checkpoints of a folder are taken: the newest, the best, or the newest that a run can go on from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from cosyflow import storage
+from cosyflow.checkpoint.folder import Checkpoint, list_checkpoints
+from cosyflow.checkpoint.state import Resumption, UnusableError, load
+from cosyflow.errors import Problem, RefusalError
+
+Teller = Callable[[str], None]
+
+
+def newest(checkpoints: Sequence[Checkpoint], num: int) -> list[Checkpoint]:
+    """The last `num` of the checkpoints of a list, the newest first."""
+    return list(reversed(checkpoints))[:num]
+
+
+def best(checkpoints: Iterable[Checkpoint], num: int) -> list[Checkpoint]:
+    """The `num` checkpoints of the lowest validation loss, best first; of equal ones the newer is better."""
+    judged = [(each.validation_loss, -each.update, each) for each in checkpoints if each.validation_loss is not None]
+    ranked = sorted((entry for entry in judged if math.isfinite(entry[0])), key=lambda entry: entry[:2])
+    return [checkpoint for _, _, checkpoint in ranked[:num]]
+
+
+def find_newest(directory: str, tell: Teller, whole_epochs: bool = False) -> tuple[Checkpoint, Resumption] | None:
+    """The newest checkpoint that a run can go on from; None when the folder holds none at all.
+
+    Args:
+        tell: is told in one line why newer ones are passed over.
+        whole_epochs: takes none within an epoch.
+
+    Raises:
+        RefusalError: checkpoints are there, and a run can go on from none of them.
+    """
+    there = [c for c in reversed(list_checkpoints(directory)) if c.is_whole_epoch or not whole_epochs]
+    passed: list[str] = []
+    for checkpoint in there:
+        try:
+            resumption = load(checkpoint)
+        except UnusableError as error:
+            passed.append(f"{checkpoint.name} cannot be continued: {error}")
+            continue
+        if passed:
+            more = f" (and {len(passed) - 1} more)" if len(passed) > 1 else ""
+            tell(f"{passed[0]}{more}; takes {checkpoint.name} instead")
+        return checkpoint, resumption
+    if there:
+        raise RefusalError([nothing_to_continue(there[0], passed[0])])
+    return None
+
+
+def nothing_to_continue(checkpoint: Checkpoint, reason: str) -> Problem:
+    """The problem of a folder with checkpoints that no run can go on from."""
+    ways = f"start from its weights (--checkpoint {checkpoint.weights} with another --model_dir), or bring back"
+    return Problem("model_dir", f"{checkpoint.directory}: {reason}; {ways} {storage.name(checkpoint.state)}")

@@ -1,0 +1,124 @@
+"""What an exact resume needs: weights, the optimizer's state, and the position in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from cosyflow import storage
+from cosyflow.checkpoint.files import UnreadableError, read_file
+from cosyflow.checkpoint.folder import RECORD, STATE, Checkpoint
+from cosyflow.errors import CosyFlowError
+
+STATE_FORMAT = 1
+
+
+@dataclass
+class Position:
+    """How far a run is, with the sums that its epoch's means are made of.
+
+    `epoch` is the one being trained, `batch` the number of each rank's batches in it that are done, `update` the number
+    of updates done in the whole run.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    update: int = 0
+    epoch_targets: int = 0
+    epoch_sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    """Spent in training so far, over all starts."""
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    """Of each finished epoch: mean training and validation losses."""
+    log_targets: int = 0
+    log_sums: dict[str, float] = field(default_factory=dict)
+    """Of the updates since the last entry in the metrics, so that a run in two parts logs what one in one does."""
+    last_update: dict[str, float] = field(default_factory=dict)
+    """Learning rate (`lr`) and gradient norm (`grad_norm`) of the last update, for a checkpoint's record."""
+
+    @property
+    def name(self) -> str:
+        """Name of a checkpoint here; at the start of an epoch it is that of the epoch before."""
+        return f"epoch_{self.epoch}_step_{self.update}" if self.batch else f"epoch_{self.epoch - 1}_whole"
+
+    def next_epoch(self) -> None:
+        self.epoch += 1
+        self.batch = 0
+        self.epoch_targets = 0
+        self.epoch_sums = {}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model at one moment, gathered from all ranks. Its tensors may be those that the next update changes."""
+
+    weights: Mapping[str, torch.Tensor]
+    """State dict with the official keys."""
+    optimizer: Mapping[str, Any]
+    """State dict of the optimizer, or of each by its name."""
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a run goes on from."""
+
+    snapshot: Snapshot
+    position: Position
+    fingerprint: str
+    """Identifies the batches of the position's epoch (see TrainingData.fingerprint)."""
+    name: str
+    """Of the checkpoint."""
+    world_size: int | None = None
+    """Ranks of the run that wrote it; None when it does not tell."""
+
+
+class UnusableError(CosyFlowError):
+    """A checkpoint that a run cannot go on from, and why."""
+
+
+def state_of(snapshot: Snapshot, position: Position, fingerprint: str) -> dict[str, Any]:
+    """The content of a state file; the weights have a file of their own."""
+    return {
+        "format": STATE_FORMAT,
+        "position": asdict(position),
+        "fingerprint": fingerprint,
+        "optimizer": dict(snapshot.optimizer),
+    }
+
+
+def load(checkpoint: Checkpoint, verify: bool = True) -> Resumption:
+    """Reads all that an exact resume needs.
+
+    Args:
+        verify: looks for damage inside the files too, which takes another reading.
+
+    Raises:
+        UnusableError: the state is not there, or files are damaged or of another version of CosyFlow.
+    """
+    if not checkpoint.has_state:
+        raise UnusableError(f"{checkpoint.name}{STATE} is not there")
+    if not checkpoint.record:
+        raise UnusableError(f"{checkpoint.name}{RECORD} is not the record of a checkpoint")
+    state = _read(checkpoint.state, verify)
+    if state.get("format") != STATE_FORMAT:
+        raise UnusableError(f"{checkpoint.name}{STATE} is of another version of CosyFlow")
+    try:
+        position, fingerprint, optimizer = Position(**state["position"]), state["fingerprint"], state["optimizer"]
+    except (KeyError, TypeError) as error:
+        raise UnusableError(f"{checkpoint.name}{STATE} is of another version of CosyFlow ({error})") from error
+    snapshot = Snapshot(_read(checkpoint.weights, verify), optimizer)
+    return Resumption(snapshot, position, fingerprint, checkpoint.name, checkpoint.record.get("world_size"))
+
+
+def _read(uri: str, verify: bool) -> dict[str, Any]:
+    with storage.local_copy(uri) as path:
+        try:
+            content = read_file(path, verified=verify)
+        except UnreadableError as error:
+            raise UnusableError(f"{path.name} is damaged or not a checkpoint ({error.reason})") from error
+    if not isinstance(content, dict):
+        raise UnusableError(f"{path.name} is damaged or not a checkpoint (it holds a {type(content).__name__})")
+    return content
