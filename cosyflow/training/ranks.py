@@ -85,7 +85,7 @@ def process_group(backend: Backend | None, timeout_seconds: float) -> Iterator[R
     if world_size > 1:
         dist.init_process_group(backend, timeout=timeout)
     elif backend == "nccl":
-        store = dist.HashStore()  # within this process: no address is needed  # type: ignore[attr-defined]
+        store = dist.HashStore()  # type: ignore[attr-defined]  # within this process: no address is needed
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout, device_id=device)
     else:
         yield ranks
