@@ -22,6 +22,7 @@ ROOTS_MAP = "kfp-launcher"
 """ConfigMap in which Kubeflow Pipelines has the place of artifacts, where it is not the default one."""
 DEFAULT_ROOT = f"minio://{BUCKET}/v2/artifacts"
 RUNNER_RULES = K8S / "components/kubeflow-pipelines/pipeline-runner-rules.yaml"
+OWN_LABEL_POLICY = K8S / "components/kubeflow-pipelines/own-subset-label.yaml"
 RUNNER_ROLES = {"pipeline-runner": RUNNER_RULES, "pipeline-runner-trainer": None}
 """The rules that take the place of those of the account of tasks; None for no rules at all."""
 
@@ -37,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tasks_account(deployed: None) -> Iterator[None]:
     """The account of tasks may do what the rules of k8s/ say and nothing else; afterwards what it might before."""
     before = {}
+    applied = kubectl("apply", "--filename", str(OWN_LABEL_POLICY))
+    assert applied.returncode == 0, applied.stderr
     for role, file in RUNNER_ROLES.items():
         found = kubectl("--namespace", NAMESPACE, "get", "role", role, "--output", "json")
         if found.returncode == 0:
@@ -46,6 +49,7 @@ def tasks_account(deployed: None) -> Iterator[None]:
     yield
     for role, rules in before.items():
         _set_rules(role, rules)
+    kubectl("delete", "--filename", str(OWN_LABEL_POLICY))
 
 
 def _set_rules(role: str, rules: list[Any]) -> None:

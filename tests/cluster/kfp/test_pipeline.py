@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
 
 from cosyflow import storage
 from cosyflow.launch.client import Cluster
@@ -252,6 +254,37 @@ def test_pods_of_the_loop_say_which_subset_they_work_on(server: Server, first: F
     expected = {(stage, manifest.name) for stage in of_the_loop for manifest in first.of(stage)}
     assert {(stage, subset) for stage, subset in labels if subset} == expected
     assert {stage for stage, subset in labels if not subset}.isdisjoint(of_the_loop)
+
+
+def test_a_step_may_label_its_own_pod_and_change_nothing_else(server: Server, first: Finished) -> None:
+    mine, other = [pod.metadata for pod in server.pods(first.run) if DRIVER not in pod.metadata.name][:2]
+    bound = ["--bound-object-kind", "Pod", "--bound-object-name", mine.name, "--bound-object-uid", mine.uid]
+    token = kubectl("--namespace", NAMESPACE, "create", "token", "pipeline-runner", *bound).stdout.strip()
+
+    def refusal(pod: str, change: dict[str, Any]) -> str:
+        with as_bearer(token) as core, pytest.raises(ApiException) as refused:
+            core.patch_namespaced_pod(pod, NAMESPACE, change)
+        return str(refused.value.body)
+
+    label = {"metadata": {"labels": {SUBSET_LABEL: "tried"}}}
+    with as_bearer(token) as core:
+        core.patch_namespaced_pod(mine.name, NAMESPACE, label)
+    assert "its own pod only" in refusal(other.name, label)
+    assert "one label only" in refusal(mine.name, {"metadata": {"annotations": {"a": "b"}}})
+    assert f"the label {SUBSET_LABEL} only" in refusal(mine.name, {"metadata": {"labels": {STAGE_LABEL: "train"}}})
+    image = {"spec": {"containers": [{"name": "main", "image": "localhost/other:1"}]}}
+    assert "what its pod runs" in refusal(mine.name, image)
+
+
+@contextmanager
+def as_bearer(token: str) -> Iterator[Any]:
+    """The API as the owner of a token has it."""
+    configuration = client.Configuration.get_default_copy()
+    config.load_kube_config(client_configuration=configuration)
+    configuration.cert_file = configuration.key_file = None
+    configuration.api_key = {"authorization": f"Bearer {token}"}
+    with client.ApiClient(configuration) as api_client:
+        yield client.CoreV1Api(api_client)
 
 
 def test_all_pods_of_a_run_may_be_where_restricted_is_enforced(server: Server, first: Finished) -> None:

@@ -233,7 +233,8 @@ def test_what_takes_the_place_of_kubeflows_rules_gives_no_right_to_make_jobs_or_
     assert errors(role) == []
     for rule in rules:
         assert not {"*", "kubeflow.org", "batch", "apps"} & set(rule["apiGroups"])
-        assert rule["verbs"] == ["get"] or rule["resources"] == ["workflowtaskresults"]
+        assert rule["verbs"] == ["get"] or rule["resources"] in (["workflowtaskresults"], ["pods"])
+        assert rule["resources"] != ["pods"] or rule["verbs"] == ["get", "patch"]
         assert rule["resources"] != ["secrets"] or LAUNCHER_SECRET not in rule["resourceNames"]
 
 
