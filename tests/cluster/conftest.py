@@ -216,13 +216,46 @@ def settings_file(pod_settings: dict[str, Any], tmp_path: Path) -> str:
 @pytest.fixture
 def arguments(store: str, tmp_path: Path) -> Iterator[Any]:
     """A training whose data and model lie in the store; its jobs are removed afterwards."""
+    yield from _training(store, tmp_path)
+
+
+@pytest.fixture
+def other_arguments(store: str, tmp_path: Path) -> Iterator[Any]:
+    """Another one, of equal data and into a folder of its own."""
+    yield from _training(f"{store}/other", tmp_path / "other")
+
+
+def _training(store: str, folder: Path) -> Iterator[Any]:
     from cosyflow.launch.client import Cluster
     from cosyflow.launch.kinds import KINDS
     from cosyflow.launch.spec import JOB_LABEL
     from tests.cluster.small_training import job_name, make_arguments
 
-    training = make_arguments(store, tmp_path)
+    training = make_arguments(store, folder)
     yield training
     cluster = Cluster(KINDS["pytorchjob"], NAMESPACE)
     for job in cluster.jobs(f"{JOB_LABEL}={job_name(training)}"):
         cluster.delete(job["metadata"]["name"], job["metadata"]["uid"])
+
+
+@pytest.fixture
+def gpus(kubernetes_core: Any) -> Iterator[str]:
+    """The node says that it has two GPUs, for the scheduler to share out; gives the name of their resource."""
+    from tests.cluster.small_training import wait_for
+
+    resource = "nvidia.com/gpu"
+    (node,) = kubernetes_core.list_node().items
+    name = node.metadata.name
+    if resource in node.status.capacity:
+        pytest.skip(f"{name} has GPUs of its own")
+
+    def allocatable() -> str:
+        return str(kubernetes_core.read_node(name).status.allocatable.get(resource, "0"))
+
+    kubernetes_core.patch_node_status(name, {"status": {"capacity": {resource: "2"}}})
+    try:
+        wait_for("the kubelet's word for the GPUs", lambda: allocatable() == "2", 60)
+        yield resource
+    finally:
+        nothing = {resource: None}
+        kubernetes_core.patch_node_status(name, {"status": {"capacity": nothing, "allocatable": nothing}})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,10 @@ from cosyflow.launch.follow.state import running
 from cosyflow.launch.job import train_in_cluster
 from cosyflow.launch.kinds import KINDS
 from cosyflow.launch.settings import JobSettings
+from cosyflow.launch.surroundings import Surroundings
 from cosyflow.launch.train_stage import launch
 from cosyflow.training.arguments import Arguments
+from cosyflow.training.parent import Parent
 from tests.cluster.small_training import (
     LONG,
     NODES,
@@ -34,6 +39,7 @@ from tests.cluster.small_training import (
     timeline,
     wait_for,
 )
+from tests.cluster.test_manifests import kubectl
 
 NAMESPACE = "kubeflow"
 KIND = KINDS["pytorchjob"]
@@ -95,6 +101,16 @@ def test_the_next_launcher_goes_on_with_the_job_of_a_killed_one(arguments: Argum
     ]
 
 
+def endless(arguments: Arguments, store: str, folder: Path) -> Arguments:
+    """A training that goes on until it is stopped.
+
+    The store keeps what is deleted for five minutes: many checkpoints a second would be gigabytes there.
+    """
+    make_arguments(store, folder / "long_epochs", num_train=600)
+    seldom = ("train_conf.max_epoch=100000", "train_conf.save_per_step=200")
+    return replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, *seldom))
+
+
 @pytest.mark.slow
 def test_a_job_that_nobody_follows_ends_within_two_minutes(
     arguments: Arguments, pod_settings: dict[str, Any], store: str, tmp_path: Path
@@ -102,16 +118,12 @@ def test_a_job_that_nobody_follows_ends_within_two_minutes(
     # the worker may end first, and the operator would then delete the master with its last lines
     kept = tmp_path / "kept.yaml"
     kept.write_text(yaml.safe_dump({**pod_settings, "clean_pod_policy": "None"}))
-    # the store keeps what is deleted for five minutes: many checkpoints a second would be gigabytes there
-    make_arguments(store, tmp_path / "long_epochs", num_train=600)
-    seldom = ("train_conf.max_epoch=100000", "train_conf.save_per_step=200")
-    endless = replace(arguments, max_steps=100_000, overrides=(*SMALL_MODEL, *seldom))
-    killed_launcher(endless, str(kept))
+    killed_launcher(endless(arguments, store, tmp_path), str(kept))
     start = time.monotonic()
     cluster = Cluster(KIND, NAMESPACE)
     job = job_name(arguments)
     wait_for("the end of all pods", lambda: not running(cluster.pods(job)), 120)
-    print(f"left alone, the pods ended after {time.monotonic() - start:.0f} s")
+    print(f"without a launcher the pods ended after {time.monotonic() - start:.0f} s")
     last = "\n".join(cluster.tail(f"{job}-master-0", 200))
     assert "nobody follows this run any more" in last
     assert "exitcode  : 75" in last
@@ -154,3 +166,96 @@ def test_a_job_of_another_run_is_refused(arguments: Arguments, pod_settings: dic
     with pytest.raises(CosyFlowError, match=refused):
         train_in_cluster(KIND, replace(arguments, max_steps=UPDATES + 1), waiting, 1, 0, log)
     other.join(60)
+
+
+@pytest.mark.slow
+def test_a_certain_failure_fails_once_and_its_retry_makes_no_job(arguments: Arguments, settings_file: str) -> None:
+    listed = storage.read_text(arguments.train_data)
+    storage.write_text(arguments.train_data, listed + storage.join(arguments.model_dir, "no-such-shard.tar") + "\n")
+    with pytest.raises(CosyFlowError, match=r"no-such-shard\.tar"):
+        launch(arguments, gang(settings_file))
+    start = time.monotonic()
+    with pytest.raises(CosyFlowError, match=r"the same would fail again: .*no-such-shard\.tar.* on purpose remove"):
+        launch(arguments, gang(settings_file))
+    print(f"the retry of a certain failure ended after {time.monotonic() - start:.0f} s")
+    assert time.monotonic() - start < 15
+    assert [entry["event"] for entry in timeline(arguments) if entry["event"] in ("created", "restart")] == ["created"]
+
+    storage.write_text(arguments.train_data, listed)
+    assert launch(arguments, gang(settings_file)).counts["updates"] == UPDATES
+
+
+@pytest.fixture
+def workflow() -> Iterator[Parent]:
+    """A Workflow that does nothing until it is ended, as the one that a training is a step of."""
+    if kubectl("get", "crd", "workflows.argoproj.io").returncode != 0:
+        pytest.skip("Argo Workflows is not deployed")
+    waiting = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "cosyflow-test-", "namespace": NAMESPACE},
+        "spec": {"entrypoint": "wait", "templates": [{"name": "wait", "suspend": {}}]},
+    }
+    made = json.loads(kubectl("create", "--output", "json", "--filename", "-", given=[waiting]).stdout)["metadata"]
+    yield Parent(f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows/{made['name']}", made["uid"])
+    kubectl("--namespace", NAMESPACE, "delete", "workflow", made["name"])
+
+
+@pytest.mark.slow
+def test_a_training_ends_within_30_s_of_the_stop_of_its_workflow(
+    arguments: Arguments,
+    pod_settings: dict[str, Any],
+    workflow: Parent,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is stopped as Kubeflow Pipelines does it, and its heartbeat goes on: only the API server can have told it."""
+    monkeypatch.setattr("cosyflow.launch.job.look_around", lambda cluster: Surroundings(run="stopped", parent=workflow))
+    settings = JobSettings(**{**pod_settings, "max_restarts": 0, "clean_pod_policy": "None"})
+    long = endless(arguments, store, tmp_path)
+
+    def train() -> None:
+        with pytest.raises(CosyFlowError, match="exit status"):
+            train_in_cluster(KIND, long, settings, NODES, 0, tmp_path / "train.log")
+
+    training = in_the_background(train)
+    wait_for("the first checkpoint", lambda: has_checkpoint(arguments), 240)
+    stop = json.dumps({"spec": {"activeDeadlineSeconds": 0}})
+    kubectl("--namespace", NAMESPACE, "patch", workflow.name, "--type", "merge", "--patch", stop)
+    start = time.monotonic()
+    cluster, name = Cluster(KIND, NAMESPACE), job_name(arguments)
+    wait_for("the end of all pods", lambda: not running(cluster.pods(name)), 60)
+    seconds = time.monotonic() - start
+    print(f"after the stop of their Workflow the pods ended within {seconds:.0f} s")
+    assert seconds < 30
+    last = "\n".join(cluster.tail(f"{name}-master-0", 200))
+    assert f"{workflow.name} was terminated" in last
+    training.join(60)
+    updates = int(re.findall(r"stopped after update (\d+)", last)[0])
+    newest = max(
+        int(yaml.safe_load(storage.read_text(storage.join(arguments.model_dir, file.path)))["step"])
+        for file in storage.list_files(arguments.model_dir)
+        if re.fullmatch(r"epoch_\w+\.yaml", file.path)
+    )
+    assert newest == updates
+
+
+@pytest.mark.slow
+def test_gpus_are_shared_out_by_the_scheduler_and_who_finds_none_waits(
+    arguments: Arguments, other_arguments: Arguments, pod_settings: dict[str, Any], gpus: str, tmp_path: Path
+) -> None:
+    """The node has no real ones: the processes find none, and train on the CPU."""
+    settings = JobSettings(**pod_settings)
+    long = replace(arguments, max_steps=LONG)
+    first = in_the_background(lambda: train_in_cluster(KIND, long, settings, 2, 1, tmp_path / "first.log"))
+    cluster = Cluster(KIND, NAMESPACE)
+    wait_for("the first job's pods", lambda: len(running(cluster.pods(job_name(arguments)))) == 2)
+    train_in_cluster(KIND, other_arguments, settings, 1, 1, tmp_path / "second.log")
+    waited = [entry["message"] for entry in timeline(other_arguments) if entry.get("kind") == "scheduling"]
+    assert f"1 Insufficient {gpus}" in waited[0]
+    first.join(120)
+    for training in (arguments, other_arguments):
+        assert timeline(training)[-1]["event"] == "succeeded"
+        for pod in cluster.pods(job_name(training)):
+            assert pod["spec"]["containers"][0]["resources"]["limits"][gpus] == "1"
