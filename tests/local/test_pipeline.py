@@ -124,9 +124,9 @@ def test_models_are_registered_as_candidates_and_marked_as_made_with_stand_ins(f
 
 
 def test_a_second_run_has_nothing_to_do(finished: Finished, work_dir: Path) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     again = run_pipeline(finished.settings, work_dir / "second run")
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     assert again.status == 0, again.shown
     assert again.states() == dict.fromkeys(finished.states(), "reused")
     assert not (work_dir / "second run" / "kfp").exists()

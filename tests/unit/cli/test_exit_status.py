@@ -110,7 +110,7 @@ def test_a_signal_ends_a_command_in_one_line(number: signal.Signals, status: int
     )
     writer = os.open(folder / "data.list", os.O_WRONLY)  # opens when the command has opened it too
     process.send_signal(number)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=120)
     os.close(writer)
     assert process.returncode == status
     assert told.count("\n") == 1

@@ -64,6 +64,6 @@ def test_stop_ends_what_runs_with_its_children_and_lets_nothing_begin(tmp_path: 
         while not mark.exists():
             time.sleep(0.05)
         tasks.stop(signal.SIGTERM)
-        assert running.result(timeout=20) == -signal.SIGTERM
+        assert running.result(timeout=120) == -signal.SIGTERM
     assert tasks([sys.executable, "-c", "raise AssertionError", *task]) != 0
     assert (tasks.failed, log.getvalue()) == ({}, "")

