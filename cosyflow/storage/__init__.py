@@ -13,24 +13,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.storage import local
+from cosyflow.storage.fences import LEASES, fenced
 from cosyflow.storage.local import LocalFiles
 from cosyflow.storage.s3 import S3Objects, impatient
 
 __all__ = [
-    "FileInfo", "Fingerprint", "digest", "download_tree", "exists", "fingerprint", "fingerprints", "has_files",
-    "impatient", "is_folder", "is_remote", "join", "list_files", "local_copy", "make_directory", "modified", "name",
-    "open_read", "open_write", "parent", "read_bytes", "read_json", "read_text", "remove", "size", "upload_tree",
-    "write_bytes", "write_json", "write_text",
+    "LEASES", "FileInfo", "Fingerprint", "create", "creates_once", "digest", "download_tree", "exists", "fenced",
+    "fingerprint", "fingerprints", "has_files", "impatient", "is_folder", "is_remote", "join", "list_files",
+    "local_copy", "make_directory", "modified", "name", "open_read", "open_write", "parent", "read_bytes",
+    "read_json", "read_text", "remove", "remove_unfinished", "size", "upload_tree", "write_bytes", "write_json",
+    "write_text",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -200,6 +205,49 @@ def write_text(uri: str, text: str) -> None:
 def write_json(uri: str, value: Any) -> None:
     """Indented JSON in the order of the value's keys, with a newline at the end."""
     write_text(uri, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Writes a small file if there is none. Returns whether it did: of several at the same time, one does.
+
+    Only where `creates_once` is true. False may also mean that an attempt whose answer was lost had written it, so
+    write what tells the writer and look.
+    """
+    files, path = _resolve(uri)
+    return files.create(path, data)
+
+
+def creates_once(folder: str) -> bool:
+    """Whether the store refuses to create a file a second time; a store that does not know how to overwrites it.
+
+    A folder of this machine always does. A store is asked once for each bucket, by an object below `folder` that is
+    removed again.
+    """
+    return not is_remote(folder) or _bucket_creates_once(_resolve(folder)[1].partition("/")[0], folder)
+
+
+@lru_cache(maxsize=16)
+def _bucket_creates_once(bucket: str, folder: str) -> bool:
+    probe = join(folder, LEASES, f"probe.{secrets.token_hex(8)}")
+    try:
+        return create(probe, b"1") and not create(probe, b"2")
+    except OutageError:
+        raise
+    except CosyFlowError as error:
+        if "HTTP status 501" in str(error):  # the store says that it has no conditional writes
+            return False
+        raise
+    finally:
+        remove(probe)
+
+
+def remove_unfinished(folder: str, prefix: str = "") -> None:
+    """Removes what killed writers have left in a folder of this machine, of files whose names begin with `prefix`.
+
+    A store never shows a half-written object.
+    """
+    if not is_remote(folder):
+        local.remove_unfinished(_resolve(folder)[1], prefix)
 
 
 def remove(uri: str) -> None:

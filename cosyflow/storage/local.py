@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from cosyflow.errors import CosyFlowError
+from cosyflow.storage import fences
+from cosyflow.storage.fences import LEASES
 
 TEMPORARY_SUFFIX = ".part"
 
@@ -37,11 +40,20 @@ class LocalFiles:
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
         """(relative path, bytes) of every file below a folder; unfinished temporary files are left out."""
         root = Path(path)
-        for folder, _, names in os.walk(root):
+        for folder, folders, names in os.walk(root):
+            if LEASES in folders:
+                folders.remove(LEASES)
             for name in names:
-                if not is_temporary(name):
-                    file = Path(folder) / name
-                    yield file.relative_to(root).as_posix(), file.stat().st_size
+                if is_temporary(name):
+                    continue
+                file = Path(folder) / name
+                try:
+                    size = file.stat().st_size
+                except FileNotFoundError:
+                    if file.is_symlink():
+                        raise
+                    continue  # removed meanwhile
+                yield file.relative_to(root).as_posix(), size
 
     def has_any(self, path: str) -> bool:
         with _named(path):
@@ -82,7 +94,7 @@ class LocalFiles:
             except OSError as error:
                 raise _out_of_reach(folder, error) from error
             for entry in entries:
-                if is_temporary(entry.name):
+                if is_temporary(entry.name) or entry.name == LEASES:
                     continue
                 try:
                     status = entry.stat()
@@ -117,13 +129,31 @@ class LocalFiles:
                 with _named(path):
                     stream.flush()
                     os.fsync(stream.fileno())
+            fences.check(path)
             with _named(path):
                 temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a small file where there is none. Returns whether it did; on a shared file system too, one does."""
+        with _named(path):
+            while True:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    with Path(path).open("xb") as stream:
+                        stream.write(data)
+                        stream.flush()
+                        os.fsync(stream.fileno())
+                        return True
+                except FileExistsError:
+                    return False
+                except FileNotFoundError:  # somebody else has just removed the folder
+                    continue
+
     def remove(self, path: str) -> None:
         target = Path(path)
+        fences.check(path)
         with _named(path):
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
@@ -134,6 +164,15 @@ class LocalFiles:
 def temporary_name(name: str) -> str:
     """A hidden name in the same folder that `walk` leaves out, different at every call."""
     return f".{name[:200]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+
+
+def remove_unfinished(folder: str, prefix: str) -> None:
+    """Removes what `open_write` left, when its process was killed, of files in that folder whose names begin so."""
+    pattern = re.compile(rf"\.{re.escape(prefix)}.*\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}")
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def is_temporary(name: str) -> bool:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cosyflow.errors import CosyFlowError, OutageError
-from cosyflow.storage import etags
+from cosyflow.storage import creation, etags, fences
+from cosyflow.storage.fences import LEASES
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem
@@ -115,8 +116,9 @@ class S3Objects:
 
         selector = FileSelector(path, allow_not_found=True, recursive=True)
         for info in self._call(path, lambda files: files.get_file_info(selector)):
-            if info.is_file:
-                yield info.path.removeprefix(path).lstrip("/"), int(info.size)
+            relative = info.path.removeprefix(path).lstrip("/")
+            if info.is_file and not _is_lease(relative):
+                yield relative, int(info.size)
 
     def state(self, path: str) -> tuple[int, str, int]:
         """(bytes, ETag, 0) of an object."""
@@ -127,7 +129,8 @@ class S3Objects:
         """(relative key, what `state` tells) of every object below a prefix, of its own level alone unless `deep`."""
         settings = S3Settings.from_environment()
         for relative, size, tag in _retried(path, lambda: etags.folder_tags(settings, path, deep)):
-            yield relative, (size, tag, 0)
+            if not _is_lease(relative):
+                yield relative, (size, tag, 0)
 
     def make_directory(self, path: str) -> None:
         """Nothing to do: a store has no folders, only keys."""
@@ -142,9 +145,19 @@ class S3Objects:
         # spool can be sent again after a transient failure.
         with tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES) as spool:
             yield cast(BinaryIO, spool)
+            fences.check(f"s3://{path}")
             self._call(path, lambda files: _upload(files, path, cast(BinaryIO, spool)))
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a small object where there is none. Returns whether it did.
+
+        After a failure that was tried again, False may also mean that the first attempt had written it.
+        """
+        settings = S3Settings.from_environment()
+        return _retried(path, lambda: creation.create_object(settings, path, data))
+
     def remove(self, path: str) -> None:
+        fences.check(f"s3://{path}")
         kind = self.kind(path)
         if kind == "folder":
             self._call(path, lambda files: files.delete_dir(path))
@@ -238,6 +251,10 @@ def _retried(path: str, action: Callable[[], T]) -> T:
             logging.getLogger(__name__).warning("s3://%s: %s; waits for the store", path, message)
         time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.5))
     raise AssertionError("the loop ends by a result or an error")
+
+
+def _is_lease(relative: str) -> bool:
+    return LEASES in relative.split("/")
 
 
 def _is_outage(message: str) -> bool:

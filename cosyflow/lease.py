@@ -1,0 +1,357 @@
+"""Who works in a folder: equal work at the same time is done by one process, and the others wait for it.
+
+A lease is a file `<folder>/.leases/<name>.<number>`. Whoever wants the folder creates the file with the next number,
+which only one can do; the highest number holds. The holder renews its file every RENEW_SECONDS, and marks it when it is
+done. A number that is neither renewed nor marked for SILENT_SECONDS may be taken over, by the next number.
+
+Silence is what an observer has watched on its own clock: equal content for so long, at every look. No two clocks have
+to agree, neither those of two machines nor that of the store, whose times may be coarse or jump. When the store does
+not answer, or the observer itself stood still, the count starts again, for nobody could renew or see it meanwhile.
+
+The highest number is never removed, so numbers only grow: a holder that stood still for too long sees a higher one
+before it changes anything in the folder (`storage.fenced`), and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cosyflow import storage
+from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.processes import HOST, has_ended, this_process
+from cosyflow.progress import format_seconds, say
+
+RENEW_SECONDS = 5.0
+SILENT_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+TELL_SECONDS = 15.0
+RUN_VARIABLE = "COSYFLOW_RUN_ID"
+WORK = "work"
+"""The name of a folder's lease where nothing else is said."""
+
+
+class OvertakenError(CosyFlowError):
+    """This process stood still for so long that another one does its work now."""
+
+
+def seconds_now() -> float:
+    """Seconds on a clock that also runs while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a lease, or wants it.
+
+    Attributes:
+        what: the work, e.g. "prepare dev-clean".
+        run: id of the run that the work is a task of; "" outside of one.
+        process: see `cosyflow.processes`.
+        token: of this attempt alone.
+    """
+
+    what: str
+    host: str = HOST
+    pid: int = field(default_factory=os.getpid)
+    run: str = field(default_factory=lambda: os.environ.get(RUN_VARIABLE, ""))
+    process: str = field(default_factory=this_process)
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def __str__(self) -> str:
+        return f"{self.run or f'process {self.pid}'} on {self.host}"
+
+
+@dataclass(frozen=True)
+class Times:
+    """How often a lease is renewed and looked at, and after how much silence it is taken over, in seconds."""
+
+    renew: float = RENEW_SECONDS
+    silent: float = SILENT_SECONDS
+    look: float = LOOK_SECONDS
+    clock: Callable[[], float] = seconds_now
+
+    @property
+    def trusted(self) -> float:
+        """How long after its last renewal a holder need not look: nobody can have taken it over."""
+        return self.silent / 2
+
+    @property
+    def gap(self) -> float:
+        """An observer that did not look for so long has not watched."""
+        return max(self.silent / 3, 3 * self.look)
+
+
+DEFAULT_TIMES = Times()
+
+
+class Records:
+    """The files of one lease."""
+
+    def __init__(self, folder: str, name: str = WORK) -> None:
+        self.folder = folder
+        self.name = name
+        self.place = storage.join(folder, storage.LEASES)
+
+    def uri(self, number: int) -> str:
+        return storage.join(self.place, f"{self.name}.{number}")
+
+    def numbers(self) -> list[int]:
+        """Lowest first."""
+        names = (file.path.rpartition(".") for file in storage.list_files(self.place))
+        return sorted(int(number) for name, _, number in names if name == self.name and number.isdecimal())
+
+    def newest(self) -> int:
+        """The highest number; 0 when there never was a holder."""
+        return max(self.numbers(), default=0)
+
+    def read(self, number: int) -> bytes:
+        """What the file of a number says; nothing when a higher number has removed it."""
+        try:
+            return storage.read_bytes(self.uri(number))
+        except OutageError:
+            raise
+        except CosyFlowError:
+            return b""
+
+    def create(self, number: int, content: bytes) -> bool:
+        return storage.create(self.uri(number), content)
+
+    def write(self, number: int, content: bytes) -> None:
+        storage.write_bytes(self.uri(number), content)
+
+    def remove_below(self, number: int) -> None:
+        """Removes what earlier holders have left."""
+        for lower in self.numbers():
+            if lower < number:
+                storage.remove(self.uri(lower))
+        storage.remove_unfinished(self.place, f"{self.name}.")
+
+
+def _packed(holder: Holder, renewals: int, released: bool = False) -> bytes:
+    return json.dumps({**asdict(holder), "renewals": renewals, "released": released}).encode()
+
+
+def _unpacked(content: bytes) -> tuple[Holder | None, bool]:
+    """The holder, and whether it is done. A file that is being created says neither."""
+    try:
+        values = json.loads(content)
+        values.pop("renewals")
+        released = bool(values.pop("released"))
+        return Holder(**values), released
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None, False
+
+
+class Lease:
+    """A lease that this process has taken."""
+
+    def __init__(self, records: Records, holder: Holder, number: int, times: Times, taken: float) -> None:
+        self.number = number
+        self.holder = holder
+        self._records, self._times = records, times
+        self._confirmed, self._renewals = taken, 0
+        self._lock = threading.Lock()
+        self._lost = ""
+
+    @property
+    def is_lost(self) -> bool:
+        return bool(self._lost)
+
+    def check(self) -> None:
+        """Makes sure that this process still has the lease; looks at the store when it did not do so lately.
+
+        Raises:
+            OvertakenError: another process has taken it over.
+            CosyFlowError: the store cannot be reached, so that nobody knows.
+        """
+        with self._lock:
+            if not self._lost and self._times.clock() - self._confirmed > self._times.trusted:
+                self._renew()
+        if self._lost:
+            raise OvertakenError(self._lost)
+
+    def renew(self) -> None:
+        """Says in the store that the holder lives, and looks whether it still has the lease."""
+        with self._lock:
+            if not self._lost:
+                self._renew()
+
+    def release(self) -> None:
+        """Marks the lease as done with."""
+        with self._lock:
+            if not self._lost:
+                self._records.write(self.number, _packed(self.holder, self._renewals + 1, released=True))
+
+    def _renew(self) -> None:
+        now = self._times.clock()
+        # Written first: a file system on a network shows this machine what others changed in a folder after that.
+        self._renewals += 1
+        self._records.write(self.number, _packed(self.holder, self._renewals))
+        newest = self._records.newest()
+        if newest == self.number:
+            self._confirmed = now
+            return
+        other, _ = _unpacked(self._records.read(newest))
+        self._lost = (
+            f"{self._records.folder}: this process stood still for {self._times.silent:.0f} s or more, and"
+            f" {other or 'another process'} has taken over (lease {newest}, ours was {self.number}); it writes nothing"
+            " any more, wait for the other"
+        )
+
+    @contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Renews it in a thread while the `with` body runs."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(self._times.renew) and not self._lost:
+                with suppress(CosyFlowError), storage.impatient():  # an outage: the next attempt is as good
+                    self.renew()
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(self._times.renew)
+
+
+class Claim:
+    """The wish of this process for a folder. `attempt` is called again and again until it gives the lease."""
+
+    def __init__(self, records: Records, holder: Holder, times: Times = DEFAULT_TIMES) -> None:
+        self.holder = holder
+        self._records, self._times = records, times
+        self._seen: tuple[int, bytes] | None = None
+        self._since = self._looked = 0.0
+        self.before: Holder | None = None
+        """Who is waited for; None where that is not known."""
+
+    def attempt(self) -> Lease | None:
+        """Takes the lease when nobody has it any more; None when somebody has, or the store does not answer.
+
+        Raises:
+            CosyFlowError: the store refuses.
+        """
+        try:
+            with storage.impatient():
+                return self._attempt()
+        except OutageError:
+            self._seen = None
+            return None
+
+    def _attempt(self) -> Lease | None:
+        now = self._times.clock()
+        newest = self._records.newest()
+        content = self._records.read(newest) if newest else b""
+        holder, released = _unpacked(content)
+        if holder and holder.token == self.holder.token:  # the answer to our creation was lost
+            return self._taken(newest, now)
+        self.before = None if released else holder
+        if newest and not released and not self._may_be_taken_over(newest, content, holder, now):
+            return None
+        number = newest + 1
+        if not self._records.create(number, _packed(self.holder, 0)) or self._records.newest() != number:
+            return None  # somebody was quicker, now or long ago
+        return self._taken(number, now)
+
+    def _taken(self, number: int, now: float) -> Lease:
+        self._records.remove_below(number)
+        return Lease(self._records, self.holder, number, self._times, now)
+
+    def _may_be_taken_over(self, number: int, content: bytes, holder: Holder | None, now: float) -> bool:
+        if holder and (has_ended(holder.process) or (holder.run and holder.run == self.holder.run)):
+            return True  # a run does each of its tasks again only after the attempt before has ended
+        if self._seen != (number, content) or now - self._looked > self._times.gap:
+            self._seen, self._since = (number, content), now
+        self._looked = now
+        return now - self._since >= self._times.silent
+
+
+@contextmanager
+def held(
+    folder: str, what: str, label: str = "", name: str = WORK, times: Times = DEFAULT_TIMES
+) -> Iterator[Holder | None]:
+    """Has the folder to itself in the `with` body, after it has waited for whoever works there.
+
+    Args:
+        folder: local folder or s3:// prefix.
+        what: the work, for those who wait for it.
+        label: of the lines that say who is waited for; `what` where it is empty.
+
+    Yields whom it waited for; None when the folder was free. In the body each write and removal below the folder is
+    made only while the lease still holds. On a store that overwrites what it should only create there are no leases
+    (`storage.creates_once`), and nobody waits.
+
+    Raises:
+        OvertakenError: this process stood still for too long, and another one does its work.
+    """
+    if not storage.creates_once(folder):
+        yield None
+        return
+    missing = _missing_folders(folder)
+    claim = Claim(Records(folder, name), Holder(what), times)
+    waited, lease = _wait(claim, label or what, times.look)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(lease.renewing())
+            stack.enter_context(storage.fenced(folder, lease.check))
+            yield waited
+    except Exception as error:
+        if not isinstance(error, OvertakenError) and lease.is_lost:  # the other one changes what we read
+            lease.check()
+        raise
+    finally:
+        with suppress(CosyFlowError):
+            lease.release()
+        if missing:
+            _remove_if_empty(missing, f"{name}.{lease.number}")
+
+
+def _wait(claim: Claim, label: str, look_seconds: float) -> tuple[Holder | None, Lease]:
+    start = told = time.monotonic()
+    waited: Holder | None = None
+    while (lease := claim.attempt()) is None:
+        now = time.monotonic()
+        if claim.before is not None and (waited is None or now - told >= TELL_SECONDS):
+            say(label, waits_for(claim, now - start))
+            waited, told = claim.before, now
+        time.sleep(look_seconds)
+    return waited, lease
+
+
+def waits_for(claim: Claim, seconds: float) -> str:
+    """A line that says who is waited for."""
+    other = claim.before
+    if other is None:
+        return "waits for the store"
+    same = "the same " if other.what == claim.holder.what else ""
+    since = f" ({format_seconds(seconds)} so far)" if seconds >= 1 else ""
+    return f"waits for {other}, which does {same}{other.what}{since}"
+
+
+def _missing_folders(folder: str) -> list[Path]:
+    """A folder of this machine and those above it that are not there, lowest first."""
+    if storage.is_remote(folder):
+        return []
+    path = Path(storage.join(folder)).absolute()
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def _remove_if_empty(folders: list[Path], lease: str) -> None:
+    """Leaves no folders where the work has written nothing."""
+    place = folders[0] / storage.LEASES
+    with suppress(OSError):  # there is more in them, or somebody else works there by now
+        if os.listdir(folders[0]) == [place.name] and os.listdir(place) == [lease]:  # noqa: PTH208 - names alone
+            (place / lease).unlink()
+            for folder in (place, *folders):
+                folder.rmdir()

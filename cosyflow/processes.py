@@ -1,0 +1,59 @@
+"""Which process this is, and whether another one has ended for certain."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import lru_cache
+from pathlib import Path
+
+HOST = socket.gethostname()
+
+
+def this_process() -> str:
+    """A name for this process that no other one has, on any machine; "" where the system does not tell enough."""
+    return _name_of(os.getpid())
+
+
+def has_ended(process: str) -> bool:
+    """Whether the process of that name has ended. False also where nobody can tell from here.
+
+    It can be told of a process that was started since this machine's start, in the container (process namespace) that
+    we are in; the time of its start tells it from a later one with the same number.
+    """
+    place, _, rest = process.rpartition(" pid ")
+    number, _, started = rest.partition(" started ")
+    if not place or place != _place() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    state, now = _state_of(int(number))
+    return state in ("Z", "X") or (bool(now) and now != started)
+
+
+@lru_cache(maxsize=1)
+def _place() -> str:
+    """The machine since its start, and the process namespace in it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{HOST} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _name_of(number: int) -> str:
+    started = _state_of(number)[1]
+    return f"{_place()} pid {number} started {started}" if _place() and started else ""
+
+
+def _state_of(number: int) -> tuple[str, str]:
+    """(state, time of the start in clock ticks since that of the machine) of a process; empty when not known."""
+    try:
+        fields = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return fields[0], fields[19]
+    except (OSError, IndexError):
+        return "", ""
