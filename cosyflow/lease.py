@@ -62,7 +62,7 @@ class Holder:
     host: str = HOST
     pid: int = field(default_factory=os.getpid)
     run: str = field(default_factory=lambda: os.environ.get(RUN_VARIABLE, ""))
-    process: str = field(default_factory=this_process)
+    process: str = field(default_factory=lambda: this_process())
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __str__(self) -> str:

@@ -146,7 +146,7 @@ def test_a_killed_process_of_this_machine_is_followed_at_once(folder: str, start
 
 
 def test_a_killed_process_of_another_machine_is_followed_after_its_silence(folder: str, start: Starter) -> None:
-    first = start(folder, "first", "--seconds", 60, "--host", "far", "--silent", 3)
+    first = start(folder, "first", "--seconds", 60, "--elsewhere", "--silent", 3)
     wait_for(folder, "first begins")
     first.kill()
     first.wait()

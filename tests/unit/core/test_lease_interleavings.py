@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosyflow.lease import Claim, Holder, Lease, OvertakenError, Records, Times
@@ -103,8 +102,9 @@ class World:
         if self.commits:  # somebody has done it meanwhile
             lease.release()
             return
-        lease.renew()
-        lease.renew()
+        for _ in range(number):  # one process ends before the first renewal
+            lease.renew()
+        turns.request()  # the work
         try:
             lease.check()
         except OvertakenError:
@@ -120,31 +120,34 @@ class World:
             thread.join(5)
 
 
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("step"), st.integers(0, PROCESSES - 1), st.integers(1, 6)),
-        st.tuples(st.just("wait"), st.sampled_from([1.0, 6.0, 9.0]), st.integers(1, 8)),
+MOVES = st.lists(
+    st.tuples(
+        st.integers(0, PROCESSES - 1),
+        st.sampled_from([1, 2, 4, 8]),
+        st.integers(1, 4),
+        st.sampled_from([0.0, 1.0, 6.0]),
     ),
-    max_size=120,
+    max_size=12,
 )
+"""(process, rounds, requests of it in each, seconds after each): all others stand still meanwhile."""
 
 
-def follow(world: World, steps: list[tuple[str, Any, int]]) -> None:
-    for kind, what, times in steps:
-        for _ in range(times):
-            if kind == "step":
-                world.turns[what].step()
-            else:
-                world.now += what
+def follow(world: World, moves: list[tuple[int, int, int, float]]) -> None:
+    for process, rounds, requests, seconds in moves:
+        for _ in range(rounds):
+            for _ in range(requests):
+                world.turns[process].step()
+            world.now += seconds
 
 
-@settings(max_examples=120, deadline=None)
-@given(steps=STEPS)
-def test_at_most_one_commits(steps: list[tuple[str, Any, int]]) -> None:
+@settings(max_examples=200, deadline=None)
+@given(moves=MOVES)
+@example(moves=[(0, 5, 1, 0.0), (1, 8, 4, 6.0)])  # the first takes it, and stands still until the second is done
+def test_at_most_one_commits(moves: list[tuple[int, int, int, float]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(folder)
         try:
-            follow(world, steps)
+            follow(world, moves)
             assert len(world.commits) <= 1
             for _ in range(120):  # whatever happened, the work is done in the end
                 for turns in world.turns:
@@ -156,17 +159,15 @@ def test_at_most_one_commits(steps: list[tuple[str, Any, int]]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps=STEPS)
-def test_nobody_is_overtaken_as_long_as_all_go_on(steps: list[tuple[str, Any, int]]) -> None:
+@given(order=st.lists(st.tuples(st.permutations(range(PROCESSES)), st.sampled_from([0.0, 1.0, 2.0])), max_size=60))
+def test_nobody_is_overtaken_as_long_as_all_go_on(order: list[tuple[list[int], float]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(folder)
         try:
-            for kind, what, times in steps:
-                if kind == "step":
-                    follow(world, [(kind, what, times)])
-                for turns in world.turns:
-                    turns.step()
-                world.now += 1.0
+            for processes, seconds in order:
+                for process in processes:
+                    world.turns[process].step()
+                world.now += seconds
             assert world.overtaken == []
         finally:
             world.end()
