@@ -71,6 +71,8 @@ class Stage:
         find: the manifest of finished work in a folder.
         accepts: why finished work of the right key is still not what is asked for; "" when it is.
         shared: whether its outputs are the same for all versions of CosyVoice.
+        processes_outlive: whether its work is done by processes that may still end in good order when the one that
+            started them was killed. They have a lease of their own, and remove what earlier ones have left.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Stage:
     find: Callable[[str, Record], Manifest | None] = the_manifest
     accepts: Callable[[Manifest, Record], str] = anything_goes
     shared: bool = False
+    processes_outlive: bool = False
 
     def names(self, record: Record) -> tuple[str, ...]:
         """The subsets, or the model, that the stage works on in a run."""

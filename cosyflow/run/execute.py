@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cosyflow import __version__, provenance, storage
+from cosyflow import __version__, lease, provenance, storage
 from cosyflow.content import Digests
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import say
@@ -18,9 +18,10 @@ from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import LATEST, MANIFEST, Manifest, StageResult, digest_of, lost_files, measure
+from cosyflow.storage.local import temporary_name
 
 IMAGE_VARIABLE = "COSYFLOW_IMAGE"
-RUN_VARIABLE = "COSYFLOW_RUN_ID"
+RUN_VARIABLE = lease.RUN_VARIABLE
 SKIPPED = "skipped"
 NEWEST = "newest"
 
@@ -69,13 +70,18 @@ def find_work(stage: Stage, record: Record, name: str, inputs: Sequence[Manifest
     settings = keys.plain(stage.settings(record, name, digests))
     key = keys.key_of(stage.name, name, stage.version, settings, [manifest.digest for manifest in inputs])
     folder = storage.join(stage.place(record, name), key)
+    return Work(stage, name, key, folder, settings, tuple(inputs), *_look(stage, record, folder))
+
+
+def _look(stage: Stage, record: Record, folder: str) -> tuple[Manifest | None, str]:
+    """The manifest of work that is whole and is what is asked for, or why work that was finished once is not."""
     found = stage.find(folder, record)
-    problem = ""
-    if found is not None:
-        reason = stage.accepts(found, record)  # refuses also what has lost files: doing it again would not mend it
-        lost = lost_files(found) if is_read(stage, record) else []
-        problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else reason
-    return Work(stage, name, key, folder, settings, tuple(inputs), None if problem else found, problem)
+    if found is None:
+        return None, ""
+    reason = stage.accepts(found, record)  # refuses also what has lost files: doing it again would not mend it
+    lost = lost_files(found) if is_read(stage, record) else []
+    problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else reason
+    return None if problem else found, problem
 
 
 def is_read(stage: Stage, record: Record) -> bool:
@@ -85,23 +91,42 @@ def is_read(stage: Stage, record: Record) -> bool:
 
 
 def execute(work: Work, record: Record, task_config: Mapping[str, Any] | None = None) -> Manifest:
-    """The manifest of finished work, done now unless it was done before.
+    """The manifest of finished work, done now unless it was done before, or is done by somebody else meanwhile.
 
     Raises:
+        OvertakenError: this process stood still for too long, and another one does the work.
         CosyFlowError: from the work.
     """
     if work.finished is not None:
-        say(work.label, f"done before: hands on {work.folder}")
-        return replace(work.finished, reused=True)
-    if work.problem:
-        say(work.label, work.problem)
-    storage.make_directory(work.folder)
-    start = time.monotonic()
-    result = work.stage.work(Job(record, work.name, work.inputs, work.folder, task_config))
-    manifest = _describe(work, record, result, time.monotonic() - start)
-    storage.write_text(storage.join(work.folder, MANIFEST), manifest.to_json())
+        return _reused(work.finished, f"done before: hands on {work.folder}")
+    with lease.held(work.folder, work.label) as waited:
+        found, problem = _look(work.stage, record, work.folder)
+        if found is not None:
+            return _reused(found, f"done by {waited or 'another run'} meanwhile: reuses {work.folder}")
+        if problem:
+            say(work.label, problem)
+        if not work.stage.processes_outlive:
+            _remove_leftovers(work.folder)
+        storage.make_directory(work.folder)
+        start = time.monotonic()
+        result = work.stage.work(Job(record, work.name, work.inputs, work.folder, task_config))
+        manifest = _describe(work, record, result, time.monotonic() - start)
+        storage.write_text(storage.join(work.folder, MANIFEST), manifest.to_json())
     point_to(work, record, manifest)
     return manifest
+
+
+def _reused(manifest: Manifest, message: str) -> Manifest:
+    say(f"{manifest.stage} {manifest.name}", message)
+    return replace(manifest, reused=True)
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Removes what was being written when earlier attempts were killed; nobody else writes in the folder now."""
+    if not storage.is_remote(folder):
+        for inner, _, _ in os.walk(folder):
+            if storage.name(inner) != storage.LEASES:
+                storage.remove_unfinished(inner)
 
 
 def point_to(work: Work, record: Record, manifest: Manifest) -> None:
@@ -113,8 +138,7 @@ def point_to(work: Work, record: Record, manifest: Manifest) -> None:
     if not storage.is_remote(work.folder):
         link = Path(record.run.data_root) / NEWEST / record.recipe_name / work.stage.name / work.name
         link.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = link.with_name(f".{link.name}.{os.getpid()}.part")
-        unfinished.unlink(missing_ok=True)
+        unfinished = link.with_name(temporary_name(link.name))
         unfinished.symlink_to(os.path.relpath(work.folder, link.parent))
         unfinished.replace(link)
 

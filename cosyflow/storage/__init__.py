@@ -25,17 +25,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from cosyflow.errors import CosyFlowError, OutageError
-from cosyflow.storage import local
+from cosyflow.storage import fences, local
 from cosyflow.storage.fences import LEASES, fenced
 from cosyflow.storage.local import LocalFiles
 from cosyflow.storage.s3 import S3Objects, impatient
 
 __all__ = [
-    "LEASES", "FileInfo", "Fingerprint", "create", "creates_once", "digest", "download_tree", "exists", "fenced",
-    "fingerprint", "fingerprints", "has_files", "impatient", "is_folder", "is_remote", "join", "list_files",
-    "local_copy", "make_directory", "modified", "name", "open_read", "open_write", "parent", "read_bytes",
-    "read_json", "read_text", "remove", "remove_unfinished", "size", "upload_tree", "write_bytes", "write_json",
-    "write_text",
+    "LEASES", "FileInfo", "Fingerprint", "check_fences", "create", "creates_once", "digest", "download_tree",
+    "exists", "fenced", "fingerprint", "fingerprints", "has_files", "impatient", "is_folder", "is_remote", "join",
+    "list_files", "local_copy", "make_directory", "modified", "name", "open_read", "open_write", "parent",
+    "read_bytes", "read_json", "read_text", "remove", "remove_unfinished", "size", "upload_tree", "write_bytes",
+    "write_json", "write_text",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -148,6 +148,11 @@ def fingerprints(uri: str, deep: bool = True) -> dict[str, Fingerprint]:
     files, path = _resolve(uri)
     make = Fingerprint._make
     return {relative: make(state) for relative, state in sorted(files.states(path, deep))}
+
+
+def check_fences(uri: str) -> None:
+    """Raises when the place may not be written any more (`fenced`); for what writes there by other means than these."""
+    fences.check(_resolve(uri)[1] if not is_remote(uri) else uri)
 
 
 def make_directory(uri: str) -> None:

@@ -380,4 +380,5 @@ STAGE = Stage(
     check=check,
     find=find,
     accepts=accepts,
+    processes_outlive=True,
 )

@@ -30,6 +30,7 @@ class MetricsFile:
         line = json.dumps({"update": update, "time": round(time.time(), 3), **values}) + "\n"
         self._lines.append(line)
         if not storage.is_remote(self.uri):
+            storage.check_fences(self.uri)
             with open(self.uri, "a", encoding="utf-8") as file:  # noqa: PTH123 - the URI is a path
                 file.write(line)
         elif time.monotonic() - self._written >= REMOTE_INTERVAL_SECONDS:
