@@ -20,9 +20,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError, OutageError
@@ -97,7 +98,7 @@ class Records:
 
     def __init__(self, folder: str, name: str = WORK) -> None:
         self.folder = folder
-        self.name = name
+        self.name = quote(name, safe="")
         self.place = storage.join(folder, storage.LEASES)
 
     def uri(self, number: int) -> str:
@@ -161,10 +162,6 @@ class Lease:
         self._lock = threading.Lock()
         self._lost = ""
 
-    @property
-    def is_lost(self) -> bool:
-        return bool(self._lost)
-
     def check(self) -> None:
         """Makes sure that this process still has the lease; looks at the store when it did not do so lately.
 
@@ -192,18 +189,25 @@ class Lease:
 
     def _renew(self) -> None:
         now = self._times.clock()
-        # Written first: a file system on a network shows this machine what others changed in a folder after that.
-        self._renewals += 1
-        self._records.write(self.number, _packed(self.holder, self._renewals))
+        mine, _ = _unpacked(self._records.read(self.number))
+        if mine and mine.token == self.holder.token:
+            # A file system on a network shows what others have changed in a folder after one has changed it oneself.
+            self._renewals += 1
+            self._records.write(self.number, _packed(self.holder, self._renewals))
+            newest = self._records.newest()
+            if newest == self.number:
+                self._confirmed = now
+                return
+        self._lost = self._why_lost()
+
+    def _why_lost(self) -> str:
         newest = self._records.newest()
-        if newest == self.number:
-            self._confirmed = now
-            return
-        other, _ = _unpacked(self._records.read(newest))
-        self._lost = (
-            f"{self._records.folder}: this process stood still for {self._times.silent:.0f} s or more, and"
-            f" {other or 'another process'} has taken over (lease {newest}, ours was {self.number}); it writes nothing"
-            " any more, wait for the other"
+        other, _ = _unpacked(self._records.read(newest)) if newest else (None, False)
+        if other is None or other.token == self.holder.token:
+            return f"{self._records.folder}: its lease was removed while this process worked there; start it again"
+        return (
+            f"{self._records.folder}: this process stood still for {self._times.silent:.0f} s or more, and {other} has"
+            f" taken over (lease {newest}, ours was {self.number}); it writes nothing any more, wait for the other"
         )
 
     @contextmanager
@@ -299,22 +303,35 @@ def held(
         yield None
         return
     missing = _missing_folders(folder)
-    claim = Claim(Records(folder, name), Holder(what), times)
+    records = Records(folder, name)
+    claim = Claim(records, Holder(what), times)
     waited, lease = _wait(claim, label or what, times.look)
     try:
-        with ExitStack() as stack:
-            stack.enter_context(lease.renewing())
-            stack.enter_context(storage.fenced(folder, lease.check))
+        with lease.renewing(), storage.fenced(folder, lease.check):
             yield waited
-    except Exception as error:
-        if not isinstance(error, OvertakenError) and lease.is_lost:  # the other one changes what we read
-            lease.check()
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, OvertakenError):
+            _check_reachable(lease)  # the other one changes what this one reads
+        _release(lease)
+        if lease.number == 1:
+            _remove_traces(records, missing)
         raise
-    finally:
-        with suppress(CosyFlowError):
-            lease.release()
-        if missing:
-            _remove_if_empty(missing, f"{name}.{lease.number}")
+    _release(lease)
+
+
+def _check_reachable(lease: Lease) -> None:
+    try:
+        with storage.impatient():
+            lease.check()
+    except OvertakenError:
+        raise
+    except CosyFlowError:  # nobody knows
+        return
+
+
+def _release(lease: Lease) -> None:
+    with suppress(CosyFlowError):
+        lease.release()
 
 
 def _wait(claim: Claim, label: str, look_seconds: float) -> tuple[Holder | None, Lease]:
@@ -347,11 +364,12 @@ def _missing_folders(folder: str) -> list[Path]:
     return [each for each in (path, *path.parents) if not each.exists()]
 
 
-def _remove_if_empty(folders: list[Path], lease: str) -> None:
-    """Leaves no folders where the work has written nothing."""
-    place = folders[0] / storage.LEASES
-    with suppress(OSError):  # there is more in them, or somebody else works there by now
-        if os.listdir(folders[0]) == [place.name] and os.listdir(place) == [lease]:  # noqa: PTH208 - names alone
-            (place / lease).unlink()
-            for folder in (place, *folders):
-                folder.rmdir()
+def _remove_traces(records: Records, missing: list[Path]) -> None:
+    """Leaves a folder of this machine, where work failed that nobody had begun before, as it was."""
+    place, first = Path(records.place), Path(records.uri(1))
+    if not storage.is_remote(records.folder):
+        with suppress(OSError):  # there is more in them, or somebody else works there by now
+            if os.listdir(place) == [first.name]:  # noqa: PTH208 - names alone
+                first.unlink()
+                for folder in (place, *missing):
+                    folder.rmdir()

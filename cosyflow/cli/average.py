@@ -13,6 +13,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from cosyflow import storage
+    from cosyflow.lease import held
     from cosyflow.release.average import average_model
 
-    average_model(args.src_path, args.dst_model, args.num, args.val_best)
+    with held(
+        storage.parent(args.dst_model), f"average {args.dst_model}", name=f"average.{storage.name(args.dst_model)}"
+    ):
+        average_model(args.src_path, args.dst_model, args.num, args.val_best)

@@ -23,5 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow.corpus.download import download_subset
+    from cosyflow.lease import held
 
-    download_subset(args.subset, args.data_url, args.output_dir, args.checksum, args.keep_archive)
+    with held(args.output_dir, f"download {args.subset}", name=f"download.{args.subset}"):
+        download_subset(args.subset, args.data_url, args.output_dir, args.checksum, args.keep_archive)

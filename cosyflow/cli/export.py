@@ -29,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from cosyflow.config.load import load_config
     from cosyflow.config.recipe import Part
+    from cosyflow.lease import held
     from cosyflow.release.export import export_model
     from cosyflow.release.model_dir import assemble_model_dir
 
@@ -40,7 +41,9 @@ def run(args: argparse.Namespace) -> None:
     if trained and not args.pretrained_dir:
         text = "is missing; --llm_model, --flow_model and --hifigan_model need it, which has the other parts"
         raise RefusalError([Problem("--pretrained_dir", text)])
-    if args.pretrained_dir:
-        assemble_model_dir(load_config(args.config), trained, args.pretrained_dir, args.output_dir)
-    else:
-        export_model(load_config(args.config), args.model, args.checkpoint, args.output_dir)
+    recipe = load_config(args.config)
+    with held(args.output_dir, f"export {args.output_dir}"):
+        if args.pretrained_dir:
+            assemble_model_dir(recipe, trained, args.pretrained_dir, args.output_dir)
+        else:
+            export_model(recipe, args.model, args.checkpoint, args.output_dir)

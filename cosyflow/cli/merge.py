@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from cosyflow import storage
     from cosyflow.dataset.merge import merge_lists
+    from cosyflow.lease import held
     from cosyflow.progress import say
 
     named = dict.fromkeys([*args.train_subsets, *args.dev_subsets])
@@ -32,5 +33,6 @@ def run(args: argparse.Namespace) -> None:
         for subset, folder in folders.items()
         if storage.exists(folder)
     }
-    counts = merge_lists(present, args.train_subsets, args.dev_subsets, args.des_dir).counts
+    with held(args.des_dir, f"merge {args.des_dir}"):
+        counts = merge_lists(present, args.train_subsets, args.dev_subsets, args.des_dir).counts
     say("merge", f"{counts['train_utterances']} utterances to train on, {counts['dev_utterances']} to validate on")

@@ -39,20 +39,22 @@ def run(args: argparse.Namespace) -> None:
     from cosyflow.dataset.alignment import Alignment
     from cosyflow.dataset.parquet import make_parquet
     from cosyflow.dataset.tables import UTT2EMBEDDING, UTT2SPEECH_TOKEN
+    from cosyflow.lease import held
     from cosyflow.progress import say
 
-    result = make_parquet(
-        kaldi_dir=args.src_dir,
-        embedding_dir=args.embedding_dir or _source_with(args.src_dir, UTT2EMBEDDING),
-        token_dir=args.token_dir or _source_with(args.src_dir, UTT2SPEECH_TOKEN),
-        output_dir=args.des_dir,
-        num_utts_per_parquet=args.num_utts_per_parquet,
-        num_processes=args.num_processes,
-        reject_token_dir=f"{args.src_dir.rstrip('/')}_reject" if args.dpo else None,
-        max_reject_share=args.max_reject_share,
-        alignment=Alignment.of(load_config(args.config)) if args.config else None,
-        f0=args.f0,
-    )
+    with held(args.des_dir, f"parquet {args.des_dir}"):
+        result = make_parquet(
+            kaldi_dir=args.src_dir,
+            embedding_dir=args.embedding_dir or _source_with(args.src_dir, UTT2EMBEDDING),
+            token_dir=args.token_dir or _source_with(args.src_dir, UTT2SPEECH_TOKEN),
+            output_dir=args.des_dir,
+            num_utts_per_parquet=args.num_utts_per_parquet,
+            num_processes=args.num_processes,
+            reject_token_dir=f"{args.src_dir.rstrip('/')}_reject" if args.dpo else None,
+            max_reject_share=args.max_reject_share,
+            alignment=Alignment.of(load_config(args.config)) if args.config else None,
+            f0=args.f0,
+        )
     counts = result.counts
     say("parquet", f"{counts['outputs']} utterances in {counts['shards']} shards, {counts['rejects']} rejected")
 

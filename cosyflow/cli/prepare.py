@@ -25,5 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow.corpus.prepare import prepare
+    from cosyflow.lease import held
 
-    prepare(args.src_dir, args.des_dir, args.instruct, args.max_reject_share, args.num_threads)
+    with held(args.des_dir, f"prepare {args.des_dir}"):
+        prepare(args.src_dir, args.des_dir, args.instruct, args.max_reject_share, args.num_threads)

@@ -21,10 +21,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from cosyflow.lease import held
     from cosyflow.release.register import register_models
 
     models, tags = _pairs(args.models), _pairs(args.tag)
-    register_models(models, args.output_dir, args.mlflow_uri, tags, args.alias, args.stand_ins)
+    with held(args.output_dir, f"register {' '.join(models)}"):
+        register_models(models, args.output_dir, args.mlflow_uri, tags, args.alias, args.stand_ins)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

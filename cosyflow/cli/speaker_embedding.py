@@ -24,13 +24,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow.extract.speaker_embedding import extract_speaker_embeddings
+    from cosyflow.lease import held
 
-    extract_speaker_embeddings(
-        args.dir,
-        args.output_dir or args.dir,
-        args.onnx_path,
-        num_processes=args.num_processes,
-        max_reject_share=args.max_reject_share,
-        num_threads=args.num_thread,
-        name=Path(args.dir).name,
-    )
+    output_dir = args.output_dir or args.dir
+    with held(output_dir, f"speaker-embedding {output_dir}"):
+        extract_speaker_embeddings(
+            args.dir,
+            output_dir,
+            args.onnx_path,
+            num_processes=args.num_processes,
+            max_reject_share=args.max_reject_share,
+            num_threads=args.num_thread,
+            name=Path(args.dir).name,
+        )

@@ -25,14 +25,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow.extract.speech_token import extract_speech_tokens
+    from cosyflow.lease import held
 
-    extract_speech_tokens(
-        args.dir,
-        args.output_dir or args.dir,
-        args.onnx_path,
-        num_processes=args.num_processes,
-        max_reject_share=args.max_reject_share,
-        num_threads=args.num_thread,
-        name=Path(args.dir).name,
-        codebook_size=args.codebook_size,
-    )
+    output_dir = args.output_dir or args.dir
+    with held(output_dir, f"speech-token {output_dir}"):
+        extract_speech_tokens(
+            args.dir,
+            output_dir,
+            args.onnx_path,
+            num_processes=args.num_processes,
+            max_reject_share=args.max_reject_share,
+            num_threads=args.num_thread,
+            name=Path(args.dir).name,
+            codebook_size=args.codebook_size,
+        )

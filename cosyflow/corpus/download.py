@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from cosyflow.stage import StageResult
 
 DEFAULT_DATA_URL = "https://www.openslr.org/resources/60"
 CORPUS = "LibriTTS"
+UNPACKED = ".unpacked.part"
 RECORD = ".cosyflow-download.json"
 """In the folder of a subset that this stage unpacked: from where, with which digests and how much."""
 
@@ -54,6 +56,7 @@ def download_subset(
     record = _finished_record(output_dir, subset, url, checksum)
     if record is not None:
         say(f"download {subset}", f"{record['files']} files are in {_tree(output_dir, subset)} already")
+        _remove_leftovers(output_dir, subset, with_archive=True)
         return _result(subset, record)
 
     expected = [checksum] if checksum else published_checksums(url, f"{subset}.tar.gz")
@@ -64,7 +67,7 @@ def download_subset(
         if keep_archive:
             _keep(archive, storage.join(output_dir, f"{subset}.tar.gz"))
         _publish(work / CORPUS, output_dir, subset, record)
-        _partial(archives, subset).unlink(missing_ok=True)
+        storage.remove(str(_partial(archives, subset)))
     return _result(subset, record)
 
 
@@ -93,7 +96,10 @@ def _finished_record(output_dir: str, subset: str, url: str, checksum: str | Non
 
 @contextmanager
 def _work_folder(output_dir: str, subset: str) -> Iterator[Path]:
-    """A folder on the file system of the outputs, where renaming publishes them; it is gone at the end."""
+    """A folder on the file system of the outputs, where renaming publishes them; it is gone at the end.
+
+    Its name is new each time: an attempt that stood still while another one took its place does not come into its way.
+    """
     if storage.is_remote(output_dir):
         with tempfile.TemporaryDirectory(prefix=f"cosyflow-{subset}-") as folder:
             yield Path(folder)
@@ -101,8 +107,8 @@ def _work_folder(output_dir: str, subset: str) -> Iterator[Path]:
     output = Path(output_dir)
     is_new = not output.exists()
     storage.make_directory(output_dir)
-    work = output / f".{subset}.unpacked.part"
-    storage.remove(str(work))  # of a run that was killed
+    _remove_leftovers(output_dir, subset)
+    work = output / f".{subset}.{secrets.token_hex(6)}{UNPACKED}"
     work.mkdir()
     try:
         yield work
@@ -110,6 +116,19 @@ def _work_folder(output_dir: str, subset: str) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
         if is_new and not any(output.iterdir()):
             output.rmdir()
+
+
+def _remove_leftovers(output_dir: str, subset: str, with_archive: bool = False) -> None:
+    """Removes what killed attempts have left: what they unpacked, and where nothing is missing the archive too."""
+    if storage.is_remote(output_dir):
+        return
+    output = Path(output_dir)
+    ours = re.compile(rf"\.{re.escape(subset)}(\.[0-9a-f]{{12}})?{re.escape(UNPACKED)}")
+    for work in output.iterdir():
+        if ours.fullmatch(work.name):
+            storage.remove(str(work))
+    if with_archive:
+        storage.remove(str(_partial(output, subset)))
 
 
 def _checked_archive(subset: str, url: str, folder: Path, expected: list[str]) -> tuple[Path, FileDigests]:
@@ -120,10 +139,10 @@ def _checked_archive(subset: str, url: str, folder: Path, expected: list[str]) -
     source, part, label = f"{url}/{there.name}", _partial(folder, subset), f"download {subset}"
     digests = fetch(source, part, label)
     if digests.resumed and not agree(digests, expected):  # the beginning may be of an older archive
-        part.unlink()
+        storage.remove(str(part))
         digests = fetch(source, part, label)
     if not agree(digests, expected):
-        part.unlink()
+        storage.remove(str(part))
         actual = digests.md5 if len(expected[0]) == len(digests.md5) else digests.sha256
         raise CosyFlowError(
             f"{source}: wrong checksum: {digests.size} bytes with {actual} came, {' and '.join(expected)} is expected; "
@@ -148,7 +167,7 @@ def _unpack(archive: Path, digests: FileDigests, work: Path, subset: str, url: s
             raise ArchiveError(f"{source}: the archive has nothing in {CORPUS}/{subset}")
     except ArchiveError:
         if archive.name.startswith("."):
-            archive.unlink()
+            storage.remove(str(archive))
         raise
     return {
         "subset": subset,
@@ -167,6 +186,7 @@ def _keep(archive: Path, uri: str) -> None:
         with archive.open("rb") as source, storage.open_write(uri) as target:
             shutil.copyfileobj(source, target)
     else:
+        storage.check_fences(uri)
         archive.replace(uri)
 
 
@@ -180,6 +200,7 @@ def _publish(unpacked: Path, output_dir: str, subset: str, record: dict[str, Any
         return
     storage.write_json(str(unpacked / subset / RECORD), record)
     target = Path(tree)
+    storage.check_fences(tree)
     target.parent.mkdir(parents=True, exist_ok=True)
     for file in unpacked.iterdir():
         if file.is_file():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cosyflow import __version__
+from cosyflow import __version__, storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
 
@@ -164,6 +164,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, digests: _RunningDi
 
 
 def _write(stream: BinaryIO, chunk: bytes, part: Path) -> None:
+    storage.check_fences(str(part))
     try:
         stream.write(chunk)
         stream.flush()
