@@ -44,6 +44,27 @@ class Position:
         """Name of a checkpoint here; at the start of an epoch it is that of the epoch before."""
         return f"epoch_{self.epoch}_step_{self.update}" if self.batch else f"epoch_{self.epoch - 1}_whole"
 
+    def add(self, targets: int, means: Mapping[str, float], last_update: dict[str, float]) -> None:
+        """Takes in an update: its targets, its means over them, and what a checkpoint's record says of the last one."""
+        self.last_update = last_update
+        self.epoch_targets += targets
+        self.log_targets += targets
+        for name, mean in means.items():
+            for sums in (self.epoch_sums, self.log_sums):
+                sums[name] = sums.get(name, 0.0) + mean * targets
+
+    def end_interval(self) -> dict[str, float]:
+        """The means since the last entry in the metrics; a new interval begins."""
+        means = {name: value / max(self.log_targets, 1) for name, value in self.log_sums.items()}
+        self.log_targets, self.log_sums = 0, {}
+        return means
+
+    def end_epoch(self, validation: Mapping[str, float]) -> dict[str, float]:
+        """Notes the epoch with its validation losses in `epochs`; its training means."""
+        means = {name: value / max(self.epoch_targets, 1) for name, value in self.epoch_sums.items()}
+        self.epochs.append({**means, **{f"cv_{name}": value for name, value in validation.items()}})
+        return means
+
     def next_epoch(self) -> None:
         self.epoch += 1
         self.batch = 0

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from typing import TYPE_CHECKING
 
-from cosyflow.training.arguments import Arguments, add_arguments
+from cosyflow.training.arguments import Arguments, add_arguments, check_supported, read_recipe
 from cosyflow.training.failure import leaving_failure
 from cosyflow.training.member import member_of_a_job
+
+if TYPE_CHECKING:
+    from cosyflow.training.loop import Ending
+    from cosyflow.training.setup import Setup
+    from cosyflow.training.stop import StopRequest
 
 STOPPED = 143
 """Exit status after a request to stop: 128 and SIGTERM, so that whoever started the run knows it is not finished."""
@@ -19,15 +26,83 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cosyflow.training", allow_abbrev=False)
     add_arguments(parser)
     arguments = Arguments.of(parser.parse_args())
-    with member_of_a_job(), leaving_failure(arguments.model_dir):
-        from cosyflow.training.process import run
-
+    with member_of_a_job(), leaving_failure(arguments.model_dir):  # before torch is imported, which takes seconds
         ending = run(arguments)
     if not ending.finished:
         if ending.reason:
             print(ending.reason, file=sys.stderr)  # noqa: T201
         print(f"stopped after update {ending.position.update}; the same command goes on", file=sys.stderr)  # noqa: T201
         sys.exit(LEFT_ALONE if ending.reason else STOPPED)
+
+
+def run(arguments: Arguments) -> Ending:
+    """Trains as one of the processes that torchrun started, or alone.
+
+    Raises:
+        CosyFlowError: what is asked for is not there, or an input is wrong.
+    """
+    from cosyflow.backends import keep_freed_memory
+    from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
+    from cosyflow.training.parent import PARENT_VARIABLE, watching_parent
+    from cosyflow.training.ranks import process_group
+    from cosyflow.training.resumption import check_folder
+    from cosyflow.training.setup import Setup
+    from cosyflow.training.stop import StopRequest
+
+    check_supported(arguments)
+    recipe = read_recipe(arguments)
+    with process_group(arguments.dist_backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
+        if ranks.is_first:
+            check_folder(arguments, recipe.conf_of(arguments.model))
+        if ranks.device.type == "cpu":
+            keep_freed_memory()
+        heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
+        parent = os.environ.get(PARENT_VARIABLE, "") if ranks.is_first else ""
+        with watching(heartbeat, on_stale=stop.ask), watching_parent(parent, on_end=stop.ask):
+            return _train(Setup(arguments, recipe, ranks), stop)
+
+
+def _train(setup: Setup, stop: StopRequest) -> Ending:
+    """Trains the part, with checkpoints and metrics written by the first rank."""
+    from cosyflow.checkpoint.writer import CheckpointWriter
+    from cosyflow.training.engine import ENGINES
+    from cosyflow.training.loop import Training, train
+    from cosyflow.training.parts import build_part, load_start
+    from cosyflow.training.result import write_result
+    from cosyflow.training.resumption import check_fits, choose_resumption, fit_to_ranks
+    from cosyflow.training.telemetry import Telemetry, peak_flops
+    from cosyflow.training.tracking import Tracker
+    from cosyflow.training.tracking.sinks import sinks
+
+    arguments, conf, ranks = setup.arguments, setup.conf, setup.ranks
+    setup.tell(f"{setup.recipe.version} on {ranks.world_size} x {ranks.device.type}, {setup.compute_dtype}")
+    resumption = choose_resumption(arguments, ranks, setup.tell)
+    part = build_part(setup)
+    resumption = fit_to_ranks(resumption, part.data, arguments.model_dir, ranks, setup.tell)
+    if resumption is None:
+        load_start(part, setup)
+    else:
+        setup.tell(f"goes on from {resumption.name}")
+        check_fits(part.objective.model, resumption)
+    training = Training(part.objective.to(ranks.device), part.data, conf, ENGINES[arguments.train_engine](ranks))
+
+    writer, tracker = None, Tracker()
+    if ranks.is_first:
+        done = resumption.position.update if resumption else 0
+        writer = CheckpointWriter(arguments.model_dir, setup.settings, conf.keep_last, conf.keep_best, done)
+        tracker = Tracker(sinks(arguments, setup.settings, done))
+    peak = peak_flops(ranks.device) if setup.compute_dtype == "bfloat16" else None
+    telemetry = Telemetry(conf, ranks, setup.tell, tracker.write, peak)
+    finished = False
+    try:
+        ending = train(training, telemetry, writer, resumption, stop, arguments.max_steps)
+        finished = ending.finished
+    finally:
+        tracker.close(finished)
+    if ranks.is_first and finished:
+        write_result(arguments.model_dir, ending.position, ranks, telemetry.tokens_per_second())
+    ranks.barrier()
+    return ending
 
 
 if __name__ == "__main__":

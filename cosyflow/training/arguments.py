@@ -13,6 +13,7 @@ from cosyflow import storage
 from cosyflow.config.options import TrainingOptions, add_options, command_line, option, option_values
 from cosyflow.config.recipe import section_of
 from cosyflow.errors import Problem, RefusalError
+from cosyflow.training.engine import ENGINES
 
 if TYPE_CHECKING:
     from cosyflow.config.recipe import Recipe
@@ -118,8 +119,8 @@ def check_supported(arguments: Arguments) -> None:
 
 def unsupported(arguments: Arguments) -> Iterator[Problem]:
     """What can be asked for and is not there."""
-    if arguments.train_engine != "torch_ddp":
-        yield Problem("train_engine", f"{arguments.train_engine} is not there yet; give torch_ddp")
+    if arguments.train_engine not in ENGINES:
+        yield Problem("train_engine", f"{arguments.train_engine} is not there yet; give {' or '.join(ENGINES)}")
     if arguments.num_workers < 0:
         yield Problem("num_workers", f"{arguments.num_workers} is less than 0; give 0 or more")
     if arguments.prefetch < 0:

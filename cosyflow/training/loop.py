@@ -1,53 +1,44 @@
-"""The training loop, the same for every model: updates, cross validation and checkpoints, epoch after epoch."""
+"""The training loop, the same for every model: updates, cross validation and checkpoints, epoch after epoch.
+
+The loss of an update is the mean over all targets of all its batches on all ranks: every target weighs the same,
+however the utterances fell into batches. Gradients of the *sums* are accumulated and divided by the number of targets
+at the end, when that number has been added up over the ranks on the device.
+"""
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import torch
 
-from cosyflow.checkpoint.state import Position, Resumption, Snapshot
+from cosyflow.checkpoint.state import Position, Resumption
 from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.objective import Objective, TrainingData
+from cosyflow.training.engine.base import Engine, Learner
+from cosyflow.training.objective import Batch, Objective, Outcome, TrainingData, Turn
+from cosyflow.training.optimizer import build_optimizer
 from cosyflow.training.ranks import Ranks
+from cosyflow.training.reports import HOST_NUMBERS, Pending, Reports, UpdateReport
 from cosyflow.training.schedules import learning_rate
+from cosyflow.training.stop import StopRequest
 from cosyflow.training.telemetry import Telemetry
-from cosyflow.training.update import Updater, UpdateStrategy
 
 
-class StopRequest:
-    """Whether this process was asked to end (SIGTERM, SIGINT, `ask`): it then saves a checkpoint and leaves."""
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on what, and how."""
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.reason = ""
-
-    def ask(self, reason: str) -> None:
-        """Asks for the end for a reason that is told when it has come."""
-        self.reason = reason
-        self._event.set()
-
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
-    @contextmanager
-    def listening(self) -> Iterator[StopRequest]:
-        """Listens while the `with` body runs."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        for number in before:
-            signal.signal(number, lambda *_: self._event.set())
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    objective: Objective
+    """Its model is on the device of the ranks and holds the weights to start from."""
+    data: TrainingData
+    """This rank's share."""
+    conf: TrainConf
+    engine: Engine
 
 
 @dataclass(frozen=True)
@@ -63,48 +54,51 @@ class Ending:
 
 
 def train(
-    objective: Objective,
-    data: TrainingData,
-    conf: TrainConf,
-    ranks: Ranks,
+    training: Training,
     telemetry: Telemetry,
     checkpoints: CheckpointWriter | None,
     resumption: Resumption | None = None,
     stop: StopRequest | None = None,
     max_updates: int | None = None,
-    updater: UpdateStrategy | None = None,
 ) -> Ending:
     """Trains the objective's model.
 
     Args:
-        objective: its model is on the device of `ranks` and holds the weights to start from.
-        data: this rank's share.
-        conf: how to train.
-        ranks: this process among the others.
-        telemetry: is told what happens.
+        training: what, on what, and how.
+        telemetry: is told what happens, and changes nothing of it.
         checkpoints: None on every rank but the first.
-        resumption: the optimizer and the position to go on from; None starts at the beginning.
+        resumption: the weights, the optimizer and the position to go on from; None starts at the beginning.
         stop: ends the run early, after a checkpoint.
         max_updates: ends the run after so many updates, counted over all starts.
-        updater: how the weights change; None takes one optimizer for all of them.
 
     Raises:
         CosyFlowError: a loss that is not finite, or a position that does not fit the data any more.
     """
-    updater = updater or Updater(objective, conf, ranks)
+    objective, data, conf, engine = training.objective, training.data, training.conf, training.engine
+    updater = Updater(objective, conf, engine)
     position = Position()
     if resumption is not None:
-        updater.optimizer.load_state_dict(dict(resumption.snapshot.optimizer))
-        position = resumption.position
         _check_same_batches(resumption, data)
+        engine.load(objective.model, resumption.snapshot)
+        position = resumption.position
     if max_updates is not None and position.update >= max_updates:
         return Ending(position, finished=True)
+    seconds_before, started = position.seconds, time.monotonic()
+
+    def note(reports: Sequence[UpdateReport], num_batches: int) -> None:
+        for report in reports:
+            position.add(report.num_targets, report.means, {"lr": report.rate, "grad_norm": report.grad_norm})
+            telemetry.observe(report)
+            if (report.update + 1) % conf.log_interval == 0:
+                telemetry.log(report, position.end_interval())
+        position.seconds = seconds_before + time.monotonic() - started
+        telemetry.show_progress(position, num_batches)
 
     def save(record: dict[str, object]) -> None:
+        snapshot = engine.save(objective.model)
         if checkpoints is not None:
-            snapshot = Snapshot(objective.model.state_dict(), updater.optimizer.state_dict())
             checkpoints.save(snapshot, position, data.fingerprint(position.epoch), record)
-        ranks.barrier()
+        engine.ranks.barrier()
         telemetry.skip_time()
 
     telemetry.start(position)
@@ -114,26 +108,119 @@ def train(
         batches = data.batches(position.epoch, position.batch)
         while position.batch < num_batches:
             group = list(islice(batches, min(conf.accum_grad, num_batches - position.batch)))
-            rate = learning_rate(conf, position.update)
-            reports = updater.update(group, position.update, rate, stop=bool(stop))
+            reports = updater.update(group, position.update, stop=bool(stop))
             position.batch += len(group)
             position.update += 1
-            telemetry.observe(reports, position, num_batches)
+            note(reports, num_batches)
 
             asked = any(report.stop_requested for report in reports)
             ends = asked or position.update == max_updates
             if ends or (conf.save_per_step > 0 and position.update % conf.save_per_step == 0):
-                telemetry.observe(updater.flush(), position, num_batches)
+                note(updater.rest(), num_batches)
                 save({"tag": "TRAIN", **position.last_update})
             if ends:
                 return Ending(position, finished=not asked, reason=stop.reason if stop else "")
-        telemetry.observe(updater.flush(), position, num_batches)
+        note(updater.rest(), num_batches)
 
-        validation = cross_validate(objective, data, ranks)
-        telemetry.end_epoch(position, validation)
+        validation = cross_validate(objective, data, engine.ranks)
+        telemetry.end_epoch(position, position.end_epoch(validation), validation)
         position.next_epoch()
         save({"tag": "CV", "loss_dict": validation, **position.last_update})
     return Ending(position, finished=True)
+
+
+class Updater:
+    """Makes updates: gradients of some batches on every rank, limited, then the step of each turn's optimizer.
+
+    Args:
+        objective: its model is on the device of the ranks.
+        conf: `accum_grad` and `seed`, and what the objective's turns read.
+        engine: takes in the part of each turn.
+    """
+
+    def __init__(self, objective: Objective, conf: TrainConf, engine: Engine) -> None:
+        self._objective = objective
+        self._conf = conf
+        self._ranks = engine.ranks
+        self._reports = Reports(objective, engine.ranks)
+        self._failed = torch.zeros((), device=engine.ranks.device)
+        self._turns: list[tuple[Turn, Learner]] = []
+        for turn in objective.turns(conf):
+            optimizer = build_optimizer(turn.part, turn.conf)
+            self._turns.append((turn, engine.prepare(turn.part, optimizer, turn.name)))
+
+    def update(
+        self, batches: Sequence[Batch | None], update: int, stop: bool = False, rates: Sequence[float] | None = None
+    ) -> list[UpdateReport]:
+        """Changes the weights once.
+
+        Args:
+            batches: this rank's batches; equally many on every rank.
+            update: number of the update in the whole training run.
+            stop: this rank was asked to end; the ranks learn of it together from the report.
+            rates: learning rate of each turn; by default those of their schedules.
+
+        Returns:
+            The updates that are known to be finished: on CUDA the one before, elsewhere this one.
+
+        Raises:
+            NotFiniteError: loss or gradient is not finite; names the utterances. The weights are as before the update.
+        """
+        rates = rates or [learning_rate(turn.conf, update) for turn, _ in self._turns]
+        device = self._ranks.device
+        there = [None if batch is None else batch.to(device, non_blocking=True) for batch in batches]
+        losses = [self._objective.losses(batch) for batch in there]
+        for (turn, learner), rate in zip(self._turns, rates, strict=True):
+            learns = update >= turn.first_update
+            outcomes = self._backward(learner, losses, update, learns)
+            totals = self._total(batches, outcomes, stop)
+            norm = torch.zeros((), device=device)
+            if learns:
+                self._failed = torch.maximum(self._failed, (~torch.isfinite(totals[HOST_NUMBERS])).float())
+                norm = learner.step(totals[0], turn.conf.grad_clip, rate, self._failed)
+        # what is told of an update is what its last turn gives
+        return self._reports.add(Pending(update, rate, batches, outcomes, totals, norm, self._failed))
+
+    def rest(self) -> list[UpdateReport]:
+        """Waits for the device; the updates that have not been reported yet."""
+        return self._reports.rest()
+
+    def _backward(
+        self, learner: Learner, losses: Sequence[Iterator[Outcome]], update: int, learns: bool
+    ) -> list[Outcome]:
+        """The outcomes of one turn on all batches, with the gradients of their sum unless it does not learn yet."""
+        learner.zero_grad()
+        outcomes = []
+        for number, of_batch in enumerate(losses):
+            self._seed(update, number)
+            if learns:
+                outcome = learner.forward(partial(next, of_batch), is_last=number == len(losses) - 1)
+                learner.backward(outcome.loss_sum)
+            else:
+                with torch.no_grad():
+                    outcome = next(of_batch)
+            outcomes.append(replace(outcome, loss_sum=outcome.loss_sum.detach()))
+        return outcomes
+
+    def _seed(self, update: int, number: int) -> None:
+        """Makes dropout a function of seed, update, batch and rank: a resumed run draws what the first would have."""
+        place = (update * self._conf.accum_grad + number) * self._ranks.world_size + self._ranks.rank
+        torch.manual_seed((self._conf.seed * 1_000_003 + place) % 2**63)
+
+    def _total(self, batches: Sequence[Batch | None], outcomes: Sequence[Outcome], stop: bool) -> torch.Tensor:
+        """float64 [HOST_NUMBERS + 1 + metrics]: host numbers, loss and metrics, summed over batches and ranks."""
+        real = [batch for batch in batches if batch is not None]
+        targets = sum(outcome.count for outcome in outcomes)
+        tokens = sum(batch.num_tokens for batch in real)
+        flops = sum(self._objective.flops(batch) for batch in real)
+        host = torch.tensor([targets, tokens, flops, float(stop)], dtype=torch.float64)
+        if self._ranks.device.type == "cuda":
+            host = host.pin_memory().to(self._ranks.device, non_blocking=True)
+        metrics = [name for name in self._objective.metrics if name in outcomes[0].sums]
+        sums = [[outcome.loss_sum for outcome in outcomes]]
+        sums += [[outcome.sums[name] for outcome in outcomes] for name in metrics]
+        on_device = [torch.stack([value.double() for value in values]).sum(dim=0, keepdim=True) for values in sums]
+        return self._ranks.sum_(torch.cat([host, *on_device]))
 
 
 def cross_validate(objective: Objective, data: TrainingData, ranks: Ranks) -> dict[str, float]:

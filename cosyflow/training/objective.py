@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import torch
+
+from cosyflow.config.training import TrainConf
 
 
 class Batch(Protocol):
@@ -36,8 +38,26 @@ class Outcome:
     """[] each, further sums over the targets, e.g. how many were predicted correctly as `acc`."""
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A part of a model that one optimizer changes, in its turn of every update."""
+
+    name: str
+    """Among the parts of the model; "" where it is the whole model."""
+    part: torch.nn.Module
+    conf: TrainConf
+    """Its optimizer, schedule and largest gradient."""
+    first_update: int = 0
+    """Before this update of the run it stays as it is."""
+
+
+def zero_loss(part: torch.nn.Module) -> torch.Tensor:
+    """A loss of 0, [], with a gradient of 0 for every weight that is trained."""
+    return torch.stack([weight.sum() for weight in part.parameters() if weight.requires_grad]).sum() * 0.0
+
+
 class Objective(torch.nn.Module, ABC):
-    """A model and its loss: `objective(batch)` is an Outcome.
+    """A model and its loss: `objective(batch)` is an Outcome, by which epochs are compared.
 
     `model` is what checkpoints hold. `metrics` names the entries of `Outcome.sums`, always in this order.
     """
@@ -49,8 +69,19 @@ class Objective(torch.nn.Module, ABC):
         """The outcome of a batch; of None, where a rank has nothing to do, a loss of 0 with zero gradients."""
         if batch is not None:
             return self.compute(batch)
-        nothing = torch.stack([weight.sum() for weight in self.model.parameters() if weight.requires_grad]).sum() * 0.0
+        nothing = zero_loss(self.model)
         return Outcome(nothing, 0, {name: nothing.detach() for name in self.metrics})
+
+    def turns(self, conf: TrainConf) -> Sequence[Turn]:
+        """What an update changes, one part after the other; by default the whole model at once."""
+        return (Turn("", self.model, conf),)
+
+    def losses(self, batch: Batch | None) -> Iterator[Outcome]:
+        """What each turn of an update minimises on a batch; the last one is also what is told of the update.
+
+        It goes on when the part of the turn before has been changed. All of its outcomes have the same count.
+        """
+        yield self(batch)
 
     @abstractmethod
     def compute(self, batch: Batch) -> Outcome:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from cosyflow.errors import CosyFlowError
 
-Backend = Literal["nccl", "gloo"]
 Value = TypeVar("Value")
 
 
@@ -63,14 +62,14 @@ class Ranks:
 
 
 @contextmanager
-def process_group(backend: Backend | None, timeout_seconds: float) -> Iterator[Ranks]:
+def process_group(backend: str, timeout_seconds: float) -> Iterator[Ranks]:
     """Joins the processes that torchrun started (one process when it did not).
 
     One process on CUDA makes a group of its own, so that what a cluster's GPUs need is tried where there is one; one on
     the CPU makes none.
 
     Args:
-        backend: None takes NCCL on CUDA and gloo elsewhere.
+        backend: `nccl` or `gloo`; empty takes NCCL on CUDA and gloo elsewhere.
         timeout_seconds: how long a rank waits for the others before the job fails.
     """
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in

@@ -1,9 +1,9 @@
-"""What a run tells: a line every few seconds, and metrics every `log_interval` updates."""
+"""What a run shows: a line every few seconds, and metrics every `log_interval` updates. It only reads."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -11,7 +11,7 @@ from cosyflow.checkpoint.state import Position
 from cosyflow.config.training import TrainConf
 from cosyflow.progress import LINE_INTERVAL_SECONDS, format_seconds
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.update import UpdateReport
+from cosyflow.training.reports import UpdateReport
 
 PEAK_BFLOAT16_FLOPS = {
     "H200": 989e12,
@@ -36,10 +36,10 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 class Telemetry:
-    """Collects the reports of updates and hands on lines and metrics.
+    """Makes lines of progress and metrics of the reports of updates.
 
     Args:
-        conf: `max_epoch` and `log_interval`.
+        conf: `max_epoch` and `accum_grad`.
         ranks: the processes whose throughput is added up.
         line: prints a line of progress; does nothing on every rank but the first.
         metrics: takes the number of the update and values by name.
@@ -58,30 +58,39 @@ class Telemetry:
         self._started = self._last_line = time.monotonic()
         self._skipped = 0.0
         self._updates_at_start = 0
-        self._seconds_before = 0.0
 
     def start(self, position: Position) -> None:
         """Begins to measure at a position."""
         self._updates_at_start = position.update
-        self._seconds_before = position.seconds
         self._started = self._last_line = time.monotonic()
         self._interval = _Interval()
 
-    def observe(self, reports: Sequence[UpdateReport], position: Position, num_batches: int) -> None:
-        """Takes in finished updates and adds them to the epoch's sums in `position`."""
-        for report in reports:
-            self._last_report = report
-            self._total_tokens += report.num_tokens
-            self._interval.add(report)
-            position.last_update = {"lr": report.rate, "grad_norm": report.grad_norm}
-            position.epoch_targets += report.num_targets
-            position.log_targets += report.num_targets
-            for name, mean in report.means.items():
-                for sums in (position.epoch_sums, position.log_sums):
-                    sums[name] = sums.get(name, 0.0) + mean * report.num_targets
-            if (report.update + 1) % self.conf.log_interval == 0:
-                self._log(report, position)
-        position.seconds = self._seconds_before + time.monotonic() - self._started
+    def observe(self, report: UpdateReport) -> None:
+        """Takes in a finished update."""
+        self._last_report = report
+        self._total_tokens += report.num_tokens
+        self._interval.add(report)
+
+    def log(self, report: UpdateReport, means: Mapping[str, float]) -> None:
+        """Makes an entry in the metrics.
+
+        Args:
+            report: of the last update.
+            means: of the updates since the last entry.
+        """
+        interval, self._interval = self._interval, _Interval()
+        seconds = max(interval.seconds(), 1e-9)
+        values = {f"train/{name}": value for name, value in means.items()}
+        values |= {"train/lr": report.rate, "train/grad_norm": report.grad_norm}
+        values["train/tokens_per_second"] = interval.tokens / seconds
+        if self.peak and interval.flops:
+            values["train/mfu"] = interval.flops / seconds / (self.peak * self.ranks.world_size)
+        if self.ranks.device.type == "cuda":
+            values["train/memory_gib"] = torch.cuda.max_memory_allocated(self.ranks.device) / 2**30
+        self.metrics(report.update + 1, values)
+
+    def show_progress(self, position: Position, num_batches: int) -> None:
+        """Prints a line if the last one is a few seconds old."""
         if self._last_report is not None and time.monotonic() - self._last_line >= LINE_INTERVAL_SECONDS:
             self._last_line = time.monotonic()
             self.line(self._describe(self._last_report, position, num_batches))
@@ -90,10 +99,8 @@ class Telemetry:
         """Leaves the time since the last update (cross validation, saving) out of the throughput."""
         self._skipped += self._interval.restart_clock()
 
-    def end_epoch(self, position: Position, validation: Mapping[str, float]) -> None:
-        """Notes an epoch in `position.epochs`, tells its means and logs them."""
-        train = {name: value / max(position.epoch_targets, 1) for name, value in position.epoch_sums.items()}
-        position.epochs.append({**train, **{f"cv_{name}": value for name, value in validation.items()}})
+    def end_epoch(self, position: Position, train: Mapping[str, float], validation: Mapping[str, float]) -> None:
+        """Prints and logs the means of an epoch, at whose end the position still is."""
         self.metrics(
             position.update,
             {
@@ -110,19 +117,6 @@ class Telemetry:
     def tokens_per_second(self) -> float:
         """Over all ranks since the start, without the skipped time."""
         return self._total_tokens / max(time.monotonic() - self._started - self._skipped, 1e-9)
-
-    def _log(self, report: UpdateReport, position: Position) -> None:
-        interval, self._interval = self._interval, _Interval()
-        seconds = max(interval.seconds(), 1e-9)
-        values = {f"train/{name}": value / max(position.log_targets, 1) for name, value in position.log_sums.items()}
-        position.log_targets, position.log_sums = 0, {}
-        values |= {"train/lr": report.rate, "train/grad_norm": report.grad_norm}
-        values["train/tokens_per_second"] = interval.tokens / seconds
-        if self.peak and interval.flops:
-            values["train/mfu"] = interval.flops / seconds / (self.peak * self.ranks.world_size)
-        if self.ranks.device.type == "cuda":
-            values["train/memory_gib"] = torch.cuda.max_memory_allocated(self.ranks.device) / 2**30
-        self.metrics(report.update + 1, values)
 
     def _describe(self, report: UpdateReport, position: Position, num_batches: int) -> str:
         """`epoch 3/20 step 12/40  loss 3.1  ...`; steps are updates of this epoch."""

@@ -30,13 +30,14 @@ from cosyflow.backends import keep_freed_memory
 from cosyflow.config.training import GanTrainConf
 from cosyflow.config.vocoder import DiscriminatorConfig, HiFiGanConfig, HiFTConfig
 from cosyflow.models.vocoder.gan import HiFiGan
+from cosyflow.training.engine.ddp import TorchDDP
+from cosyflow.training.loop import Updater
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.vocoder import AdversarialUpdater, VocoderObjective
+from cosyflow.training.vocoder import VocoderObjective
 from cosyflow.training.vocoder_data import WindowBatch
 
 WINDOW_FRAMES = 52
 """The official window of 24,480 samples with its padding."""
-LEARNING_RATE = 2e-4
 SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech"
 TINY_RECIPE = Path(__file__).resolve().parents[2] / "conf" / "cosyvoice2.tiny.yaml"
 
@@ -116,9 +117,9 @@ def make_steps(config: HiFiGanConfig, args: argparse.Namespace) -> dict[str, Ste
 
         sides["official"] = official_vocoder.build_step(config, model.state_dict(), device)
     objective = VocoderObjective(model.to(device).train())
-    updater = AdversarialUpdater(objective, GanTrainConf(), Ranks(0, 1, device))
+    updater = Updater(objective, GanTrainConf(), TorchDDP(Ranks(0, 1, device)))
     updates = iter(range(10**6))
-    return {"ours": lambda batch: updater.update([batch], next(updates), LEARNING_RATE, False), **sides}
+    return {"ours": lambda batch: updater.update([batch], next(updates)), **sides}
 
 
 def count(batch: WindowBatch | dict[str, Any]) -> int:

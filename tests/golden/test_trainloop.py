@@ -18,10 +18,12 @@ from cosyflow.config.llm import CosyVoice2LMConfig, Qwen2Config
 from cosyflow.config.training import OptimConf, SchedulerConf, TrainConf
 from cosyflow.models.llm.batch import Example, PackedBatch
 from cosyflow.models.llm.layout import build_batch
+from cosyflow.training.engine.ddp import TorchDDP
 from cosyflow.training.language_model import LanguageModelling, build_language_model
+from cosyflow.training.loop import Updater
+from cosyflow.training.optimizer import build_optimizer, scale_and_clip
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.schedules import learning_rate
-from cosyflow.training.update import Updater, build_optimizer, scale_and_clip
 
 pytestmark = pytest.mark.golden_kind(r"cosyvoice2\.llm\.trainloop")
 
@@ -113,12 +115,12 @@ def test_ours_weighs_targets_alike_and_leaves_no_gradient_behind(golden_case: An
     assert ours != pytest.approx(official, rel=1e-5), "the case could not tell the two means apart"
 
     unclipped = replace(conf, grad_clip=1e6)
-    updater = Updater(trained, unclipped, Ranks(0, 1, torch.device("cpu")))
-    (report,) = updater.update(group, update=0, rate=learning_rate(conf, 0), stop=False)
+    updater = Updater(trained, unclipped, TorchDDP(Ranks(0, 1, torch.device("cpu"))))
+    (report,) = updater.update(group, update=0)
     assert report.means["loss"] == pytest.approx(ours, rel=1e-5)
 
     rest = batches[conf.accum_grad :]
-    updater.update(rest, update=1, rate=0.0, stop=False)
+    updater.update(rest, update=1, rates=[0.0])
     left = [weight.grad.clone() for weight in trained.model.parameters() if weight.grad is not None]
     trained.zero_grad()
     (trained(rest[0]).loss_sum / rest[0].num_targets).backward()

@@ -24,12 +24,12 @@ from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan, mel_distance
 from cosyflow.text.tokenizer import build_tokenizer
+from cosyflow.training.engine.ddp import TorchDDP
 from cosyflow.training.flow import FlowData, FlowMatchingObjective, mel_settings
-from cosyflow.training.loop import cross_validate
+from cosyflow.training.loop import Updater, cross_validate
 from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.update import Updater
-from cosyflow.training.vocoder import AdversarialUpdater, VocoderObjective
+from cosyflow.training.vocoder import VocoderObjective
 from cosyflow.training.vocoder_data import VocoderData
 from tests.local.speech_corpus import SPEECH, SpeechCorpus, make_speech_corpus, shortest_speech
 
@@ -49,13 +49,13 @@ def test_a_flow_learns_eight_utterances(version: str, tmp_path: Path) -> None:
     data = FlowData(index, index, recipe, conf, ALONE, LoaderSettings())
     torch.manual_seed(0)
     objective = FlowMatchingObjective(build_flow(recipe.flow))
-    updater = Updater(objective, conf, ALONE)
+    updater = Updater(objective, conf, TorchDDP(ALONE))
     before = cross_validate(objective, data, ALONE)["loss"]
     update = 0
     for epoch in range(10):
         objective.train()
         for batch in data.batches(epoch, 0):
-            updater.update([batch], update, conf.optim_conf.lr, stop=False)
+            updater.update([batch], update)
             update += 1
     after = cross_validate(objective, data, ALONE)["loss"]
     assert after < 0.5 * before
@@ -120,7 +120,7 @@ def test_a_vocoder_learns_one_utterance(tmp_path: Path) -> None:
     data = VocoderData(index, index, recipe, conf, ALONE, LoaderSettings())
     torch.manual_seed(0)
     objective = VocoderObjective(HiFiGan(recipe.hifigan))
-    updater = AdversarialUpdater(objective, conf, ALONE)
+    updater = Updater(objective, conf, TorchDDP(ALONE))
     (speech,) = SpeechReader(index, Alignment.of(recipe), embeddings=False, f0=True).read([0])
 
     def vocode() -> tuple[torch.Tensor, float]:
@@ -133,7 +133,7 @@ def test_a_vocoder_learns_one_utterance(tmp_path: Path) -> None:
     before = vocode()[1]
     for update in range(UPDATES):
         falling = rate.lr * min(1.0, 0.1 + 1.8 * (1 - update / UPDATES))  # in the second half
-        updater.update(list(data.batches(update, 0)), update, falling, stop=False)
+        updater.update(list(data.batches(update, 0)), update, rates=[rate.lr, falling])
     waveform, after = vocode()
     soundfile.write(tmp_path / "vocoded.wav", waveform.numpy(), recipe.sample_rate)
     assert soundfile.info(tmp_path / "vocoded.wav").frames == len(speech.waveform)

@@ -19,8 +19,8 @@ from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.training.loop import train
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.start import fit_to_ranks
-from tests.unit.training.toy import ALONE, CPU, CountingData, NextToken, conf, quiet, run
+from cosyflow.training.resumption import fit_to_ranks
+from tests.unit.training.toy import ALONE, CPU, CountingData, NextToken, conf, quiet, run, training
 
 
 def save_epochs(directory: Path, losses: list[float], keep_last: int, keep_best: int) -> None:
@@ -202,10 +202,9 @@ def test_an_abandoned_way_is_not_taken_again(tmp_path: Path) -> None:
     (checkpoint, resumption) = found
     assert checkpoint.name == "epoch_0_whole"
     objective = NextToken()
-    objective.model.load_state_dict(resumption.snapshot.weights)
     writer = CheckpointWriter(str(tmp_path), {}, 2, 2, resumption.position.update)
     settings = conf()
-    train(objective, CountingData(ALONE), settings, ALONE, quiet(settings, ALONE), writer, resumption, max_updates=9)
+    train(training(objective, settings), quiet(settings, ALONE), writer, resumption, max_updates=9)
     assert [entry.name for entry in list_checkpoints(str(tmp_path))] == ["epoch_0_whole", "epoch_1_step_9"]
 
 

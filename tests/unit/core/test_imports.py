@@ -14,5 +14,5 @@ def modules_of(package: str) -> list[str]:
 def test_models_and_training_need_torch_transformers_and_numpy_alone() -> None:
     modules = [name for package in ("models", "checkpoint", "training") for name in modules_of(f"cosyflow/{package}")]
     assert "cosyflow.models.vocoder.gan" in modules
-    assert "cosyflow.training.process" in modules
+    assert "cosyflow.training.parts" in modules
     import_with(modules, with_dependencies(["torch", "transformers", "numpy"]))

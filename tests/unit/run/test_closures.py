@@ -74,7 +74,7 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
         "config/flow.py": {"parquet", *builds_models},
         "models/llm/speech_lm.py": builds_models,
         "training/loop.py": {"train"},
-        "training/process.py": {"train"},  # of a process that the stage starts
+        "training/__main__.py": {"train"},  # of a process that the stage starts
         "release/average.py": {"average"},
         "release/export/formats.py": {"export"},
         "release/register.py": {"register"},

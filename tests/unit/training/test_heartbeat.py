@@ -15,7 +15,7 @@ from cosyflow import storage
 from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.errors import CosyFlowError
 from cosyflow.training.heartbeat import STALE_SECONDS, Silence, observe, watching
-from cosyflow.training.loop import StopRequest
+from cosyflow.training.stop import StopRequest
 from tests.unit.training.toy import conf, run
 
 

@@ -18,12 +18,12 @@ from cosyflow.dataset.index import build_index
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.models.llm.batch import PackedBatch
 from cosyflow.text.tokenizer import build_tokenizer
+from cosyflow.training.engine.ddp import TorchDDP
 from cosyflow.training.language_data import LanguageModelData
 from cosyflow.training.language_model import LanguageModelling, build_language_model
-from cosyflow.training.loop import cross_validate
+from cosyflow.training.loop import Updater, cross_validate
 from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.ranks import Ranks
-from cosyflow.training.update import Updater
 from tests.local.token_corpus import SAMPLE_RATE, make_token_corpus
 
 CPU = torch.device("cpu")
@@ -120,7 +120,7 @@ def test_operations_are_counted(indexes: tuple[UtteranceIndex, UtteranceIndex]) 
     objective = LanguageModelling(build_language_model(CONFIG))
     batch = next(data(indexes).batches(0, 0))
     assert batch is not None
-    (report,) = Updater(objective, CONF, ALONE).update([batch], update=0, rate=1e-3, stop=False)
+    (report,) = Updater(objective, CONF, TorchDDP(ALONE)).update([batch], update=0)
     assert report.flops == objective.flops(batch) > 0
 
 

@@ -14,11 +14,12 @@ import torch
 from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.checkpoint.state import load
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.loop import StopRequest, cross_validate, train
+from cosyflow.training.loop import cross_validate, train
 from cosyflow.training.ranks import Ranks
+from cosyflow.training.stop import StopRequest
 from cosyflow.training.telemetry import Telemetry
 from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
-from tests.unit.training.toy import ALONE, CPU, VOCABULARY, CountingData, NextToken, conf, quiet, run
+from tests.unit.training.toy import ALONE, CPU, VOCABULARY, CountingData, NextToken, conf, quiet, run, training
 
 
 def test_training_lowers_the_losses() -> None:
@@ -52,6 +53,39 @@ def test_the_metrics_of_a_run_in_two_parts_are_those_of_the_run_in_one(tmp_path:
     logged(tmp_path / "parts", 0, max_updates=stop_after)
     logged(tmp_path / "parts", stop_after)
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+class Silent(Telemetry):
+    """Takes everything in and does nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def start(self, *args: object) -> None: ...
+
+    def observe(self, *args: object) -> None: ...
+
+    def log(self, *args: object) -> None: ...
+
+    def show_progress(self, *args: object) -> None: ...
+
+    def skip_time(self, *args: object) -> None: ...
+
+    def end_epoch(self, *args: object) -> None: ...
+
+
+def test_what_is_shown_of_a_run_changes_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and states are equal to the byte, with a logger that does nothing and with one that shows everything."""
+    monkeypatch.setattr("cosyflow.training.loop.time.monotonic", lambda: 0.0)  # a state holds the time that it took
+    settings = conf(save_per_step=4, log_interval=3, keep_last=9)
+    shown: list[object] = []
+    loud = Telemetry(settings, ALONE, shown.append, lambda *entry: shown.append(entry), peak=1e6)
+    for name, telemetry in (("silent", Silent()), ("loud", loud)):
+        run(str(tmp_path / name), settings, telemetry=telemetry)
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.pt")} for name in ("silent", "loud")]
+    assert shown
+    assert len(files[0]) > 4
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("stop_after", [5, 7, 11], ids=["within an epoch", "at its end", "within the second"])
@@ -94,7 +128,7 @@ def test_other_batches_are_refused_within_an_epoch(tmp_path: Path) -> None:
     run(str(tmp_path), conf(), max_updates=3)
     resumption = load(list_checkpoints(str(tmp_path))[-1])
     with pytest.raises(CosyFlowError, match="epoch_0_step_3: cannot go on within an epoch"):
-        train(NextToken(), CountingData(ALONE, seed=5), conf(), ALONE, quiet(conf(), ALONE), None, resumption)
+        train(training(NextToken(), conf(), data=CountingData(ALONE, seed=5)), quiet(conf(), ALONE), None, resumption)
 
 
 def test_metrics_come_at_the_log_interval_and_after_each_epoch() -> None:

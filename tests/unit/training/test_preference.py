@@ -23,9 +23,11 @@ from cosyflow.errors import CosyFlowError
 from cosyflow.models.llm.batch import Example, PackedBatch
 from cosyflow.models.llm.layout import build_batch
 from cosyflow.text.tokenizer import build_tokenizer
+from cosyflow.training.engine.ddp import TorchDDP
 from cosyflow.training.language_data import LanguageModelData
 from cosyflow.training.language_model import LanguageModelling, build_language_model
-from cosyflow.training.loop import cross_validate, train
+from cosyflow.training.loop import Training, cross_validate, train
+from cosyflow.training.objective import Objective
 from cosyflow.training.planned_data import LoaderSettings
 from cosyflow.training.preference import PreferenceLearning
 from cosyflow.training.preference_data import PreferenceData
@@ -96,9 +98,9 @@ def trained(weights: Path) -> Trained:
     return Trained(weights)
 
 
-def run(objective: torch.nn.Module, data: LanguageModelData, updates: int) -> None:
+def run(objective: Objective, data: LanguageModelData, updates: int) -> None:
     quiet = Telemetry(CONF, ALONE, line=lambda text: None, metrics=lambda update, values: None)
-    train(objective, data, CONF, ALONE, quiet, None, max_updates=updates)
+    train(Training(objective, data, CONF, TorchDDP(ALONE)), quiet, None, max_updates=updates)
 
 
 def preference_data(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import yaml
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.local import run_locally
-from cosyflow.training.loop import train
+from cosyflow.training.engine.ddp import TorchDDP
+from cosyflow.training.loop import Updater, train
 from cosyflow.training.ranks import process_group
-from tests.unit.training.toy import ALONE, CountingData, NextToken, conf, quiet
+from tests.unit.training.toy import ALONE, CountingData, NextToken, conf, quiet, training
+from tests.unit.training.toy_vocoder import CONF, UPDATES, WithoutChance, objective, run_updates
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +27,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 
     settings = conf(accum_grad=4)
     objective = NextToken(dropout=0.0)
-    ending = train(objective, CountingData(ALONE, 13), settings, ALONE, quiet(settings, ALONE), None)
+    ending = train(training(objective, settings, data=CountingData(ALONE, 13)), quiet(settings, ALONE), None)
     for name, weight in torch.load(tmp_path / "epoch_2_whole.pt", weights_only=True).items():
         torch.testing.assert_close(weight, objective.model.state_dict()[name], rtol=1e-4, atol=1e-6)
     record = yaml.safe_load((tmp_path / "epoch_2_whole.yaml").read_text())
@@ -60,3 +63,21 @@ def test_one_process_without_a_gpu_makes_no_group(monkeypatch: pytest.MonkeyPatc
         assert ranks.is_alone
         assert not dist.is_initialized()
         assert ranks.gather("utt1") == ["utt1"]
+
+
+def test_two_processes_train_a_vocoder_as_one(tmp_path: Path) -> None:
+    """In turns and over accumulated batches, of which the second process has none at times."""
+    run_locally("tests.unit.training.toy_vocoder", [str(tmp_path / "two.pt")], 2, tmp_path / "train.log")
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+
+    one = WithoutChance(objective().model)
+    start = {name: weight.clone() for name, weight in one.model.state_dict().items()}
+    updater = Updater(one, replace(CONF, accum_grad=4), TorchDDP(ALONE))
+    losses = run_updates(one, updater, [[*first, *second] for first, second in UPDATES])
+    assert two["same"], "the ranks hold equal weights"
+    assert two["losses"] == pytest.approx(losses, rel=1e-5)
+    for name, weight in one.model.state_dict().items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-3, atol=2e-6)
+    for part in ("generator.", "discriminator."):
+        moved = [not torch.equal(two["weights"][name], start[name]) for name in start if name.startswith(part)]
+        assert any(moved), part

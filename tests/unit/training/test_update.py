@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from cosyflow.errors import CosyFlowError
+from cosyflow.training.engine.ddp import TorchDDP
+from cosyflow.training.loop import Updater
 from cosyflow.training.objective import Batch, Outcome
-from cosyflow.training.update import Updater, scale_and_clip
+from cosyflow.training.optimizer import scale_and_clip
 from tests.unit.training.toy import ALONE, CountingData, NextToken, Sequences, conf
 
 
@@ -29,7 +31,7 @@ def test_every_target_weighs_the_same_however_batches_are_cut() -> None:
 
     objective = NextToken(dropout=0.0)
     expected = copy.deepcopy(objective)
-    Updater(objective, settings, ALONE).update(batches, update=0, rate=0.0, stop=False)
+    Updater(objective, settings, TorchDDP(ALONE)).update(batches, update=0, rates=[0.0])
 
     outcomes = [expected.compute(batch) for batch in batches]
     (sum(o.loss_sum for o in outcomes) / sum(o.count for o in outcomes)).backward()
@@ -41,7 +43,7 @@ def test_the_report_holds_means_over_all_targets() -> None:
     batches = [Sequences(["a"], torch.arange(5)), None, Sequences(["b"], torch.arange(9))]
     outcomes = [objective.compute(batch) for batch in batches if batch is not None]
 
-    (report,) = Updater(objective, conf(), ALONE).update(batches, update=0, rate=0.1, stop=True)
+    (report,) = Updater(objective, conf(), TorchDDP(ALONE)).update(batches, update=0, rates=[0.1], stop=True)
 
     assert (report.num_targets, report.num_tokens, report.stop_requested) == (12, 14, True)
     assert report.means["loss"] == pytest.approx(sum(o.loss_sum.item() for o in outcomes) / 12)
@@ -81,24 +83,24 @@ def test_a_value_that_is_not_finite_stops_before_the_step_and_names_the_utteranc
     first: int, kind: str, named: str
 ) -> None:
     objective = Overflowing(dropout=0.0)
-    updater = Updater(objective, conf(), ALONE)
+    updater = Updater(objective, conf(), TorchDDP(ALONE))
     good = Sequences(["good"], torch.arange(6))
-    updater.update([good], update=0, rate=0.01, stop=False)
+    updater.update([good], update=0, rates=[0.01])
     before = weights(objective)
 
     batches = [good, Sequences(["bad"], torch.arange(first, first + 3)), Sequences(["other"], torch.arange(4))]
     with pytest.raises(CosyFlowError, match=f"update 1: the {kind} is not finite; its utterances are {named}. The"):
-        updater.update(batches, update=1, rate=0.01, stop=False)
+        updater.update(batches, update=1, rates=[0.01])
     assert torch.equal(weights(objective), before)
 
 
 def test_after_a_bad_update_no_later_one_changes_the_weights() -> None:
     """On CUDA the host learns of it one update late; until then the device must hold the weights still."""
     objective = Overflowing(dropout=0.0)
-    updater = Updater(objective, conf(), ALONE)
+    updater = Updater(objective, conf(), TorchDDP(ALONE))
     with pytest.raises(CosyFlowError):
-        updater.update([Sequences(["bad"], torch.tensor([13, 1, 2]))], update=0, rate=0.01, stop=False)
+        updater.update([Sequences(["bad"], torch.tensor([13, 1, 2]))], update=0, rates=[0.01])
     before = weights(objective)
     with pytest.raises(CosyFlowError):
-        updater.update([Sequences(["good"], torch.arange(6))], update=1, rate=0.01, stop=False)
+        updater.update([Sequences(["good"], torch.arange(6))], update=1, rates=[0.01])
     assert torch.equal(weights(objective), before)

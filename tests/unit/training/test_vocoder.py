@@ -10,49 +10,17 @@ import pytest
 import torch
 
 from cosyflow.config.recipe import CosyVoice2Recipe
-from cosyflow.config.training import GanTrainConf
-from cosyflow.config.vocoder import DiscriminatorConfig, HiFiGanConfig, HiFTConfig, SpectrogramResolution
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.utterances import TokenTable, UtteranceIndex
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.vocoder.gan import HiFiGan
-from cosyflow.training.ranks import Ranks
-from cosyflow.training.vocoder import AdversarialUpdater, VocoderObjective
+from cosyflow.training.engine.ddp import TorchDDP
+from cosyflow.training.loop import Updater
+from cosyflow.training.vocoder import VocoderObjective
 from cosyflow.training.vocoder_data import WindowBatch, usable_windows, window_start
+from tests.unit.training.toy import ALONE
+from tests.unit.training.toy_vocoder import CONF, FRAMES, batch, objective
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
 ALIGNMENT = Alignment.of(CosyVoice2Recipe(version="cosyvoice2"))
-FRAMES, HOP = 8, 480
-CONF = GanTrainConf(window_frames=FRAMES)
-
-
-def objective() -> VocoderObjective:
-    torch.manual_seed(0)
-    generator = HiFTConfig(
-        base_channels=16,
-        f0_channels=8,
-        resblock_kernel_sizes=(3,),
-        resblock_dilation_sizes=((1,),),
-        source_resblock_dilation_sizes=((1,), (1,), (1,)),
-    )
-    discriminator = DiscriminatorConfig(
-        periods=(2,),
-        period_channels=(4, 4),
-        resolutions=(SpectrogramResolution(256, 60, 240),),
-        spectrogram_channels=2,
-    )
-    return VocoderObjective(HiFiGan(HiFiGanConfig(generator, discriminator)))
-
-
-def batch(*utterances: str, seed: int = 0) -> WindowBatch:
-    rng = torch.Generator().manual_seed(seed)
-    count = len(utterances)
-    return WindowBatch(
-        utterances=list(utterances),
-        waveform=torch.rand(count, FRAMES * HOP, generator=rng) - 0.5,
-        mel=torch.randn(count, 80, FRAMES, generator=rng),
-        f0=torch.full((count, FRAMES), 150.0),
-    )
 
 
 def weights(trained: VocoderObjective) -> dict[str, dict[str, torch.Tensor]]:
@@ -67,11 +35,11 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 def test_an_update_generates_once_and_changes_both(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = objective()
-    updater = AdversarialUpdater(trained, CONF, ALONE)
+    updater = Updater(trained, CONF, TorchDDP(ALONE))
     before = weights(trained)
     calls = []
     trained.model.generator.register_forward_hook(lambda *_: calls.append(1))
-    (report,) = updater.update([batch("a", "b")], update=0, rate=1e-3, stop=False)
+    (report,) = updater.update([batch("a", "b")], update=0, rates=[1e-3, 1e-3])
     after = weights(trained)
     assert len(calls) == 1
     assert changed(before["generator"], after["generator"])
@@ -93,14 +61,14 @@ def test_the_generators_turn_leaves_the_discriminators_without_gradient() -> Non
 
 
 def test_the_discriminators_learn_alone_at_first() -> None:
-    trained = objective()
-    updater = AdversarialUpdater(trained, CONF, ALONE, warmup=1)
+    trained = objective(warmup=1)
+    updater = Updater(trained, CONF, TorchDDP(ALONE))
     before = weights(trained)
-    updater.update([batch("a")], update=0, rate=1e-3, stop=False)
+    updater.update([batch("a")], update=0, rates=[1e-3, 1e-3])
     warm = weights(trained)
     assert not changed(before["generator"], warm["generator"])
     assert changed(before["discriminator"], warm["discriminator"])
-    updater.update([batch("a")], update=1, rate=1e-3, stop=False)
+    updater.update([batch("a")], update=1, rates=[1e-3, 1e-3])
     assert changed(warm["generator"], weights(trained)["generator"])
 
 
@@ -111,7 +79,7 @@ def test_every_window_weighs_the_same() -> None:
     with torch.no_grad():
         distances = [(windows.f0 - trained.generate(windows).f0).abs().mean().item() for windows in (pair, single)]
     conf = replace(CONF, accum_grad=2)
-    (report,) = AdversarialUpdater(trained, conf, ALONE).update([pair, single], update=0, rate=1e-3, stop=False)
+    (report,) = Updater(trained, conf, TorchDDP(ALONE)).update([pair, single], update=0, rates=[1e-3, 1e-3])
     assert report.num_targets == 3
     assert report.means["f0"] == pytest.approx((2 * distances[0] + distances[1]) / 3, rel=1e-5)
 
@@ -119,7 +87,7 @@ def test_every_window_weighs_the_same() -> None:
 def test_gradients_are_clipped_apart() -> None:
     trained = objective()
     conf = replace(CONF, grad_clip=1e-3, grad_clip_d=2e-3)
-    AdversarialUpdater(trained, conf, ALONE).update([batch("a")], update=0, rate=1e-3, stop=False)
+    Updater(trained, conf, TorchDDP(ALONE)).update([batch("a")], update=0, rates=[1e-3, 1e-3])
     for part, limit in ((trained.model.generator, 1e-3), (trained.model.discriminator, 2e-3)):
         gradients = [weight.grad for weight in part.parameters() if weight.grad is not None]
         assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(limit, rel=1e-3)
@@ -127,12 +95,12 @@ def test_gradients_are_clipped_apart() -> None:
 
 def test_a_loss_that_is_not_finite_names_its_utterances_and_changes_nothing() -> None:
     trained = objective()
-    updater = AdversarialUpdater(trained, CONF, ALONE)
+    updater = Updater(trained, CONF, TorchDDP(ALONE))
     before = weights(trained)
     broken = batch("bad")
     broken.waveform[0, 100] = torch.inf
     with pytest.raises(CosyFlowError, match=r"update 0: .*not finite; its utterances are bad"):
-        updater.update([broken], update=0, rate=1e-3, stop=False)
+        updater.update([broken], update=0, rates=[1e-3, 1e-3])
     after = weights(trained)
     assert not changed(before["generator"], after["generator"])
     assert not changed(before["discriminator"], after["discriminator"])

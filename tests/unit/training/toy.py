@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import OptimConf, TrainConf
-from cosyflow.training.loop import Ending, StopRequest, train
+from cosyflow.training.engine.ddp import TorchDDP
+from cosyflow.training.loop import Ending, Training, train
 from cosyflow.training.member import member_of_a_job
-from cosyflow.training.objective import Batch, Objective, Outcome
+from cosyflow.training.objective import Batch, Objective, Outcome, TrainingData
 from cosyflow.training.ranks import Ranks, process_group
-from cosyflow.training.start import fit_to_ranks, share_newest
+from cosyflow.training.resumption import fit_to_ranks, share_newest
+from cosyflow.training.stop import StopRequest
 from cosyflow.training.telemetry import Telemetry
 
 VOCABULARY = 17
@@ -101,6 +103,12 @@ def conf(**changes: object) -> TrainConf:
     return TrainConf(**settings)  # type: ignore[arg-type]
 
 
+def training(
+    objective: Objective, settings: TrainConf, ranks: Ranks = ALONE, data: TrainingData | None = None
+) -> Training:
+    return Training(objective, data or CountingData(ranks), settings, TorchDDP(ranks))
+
+
 def quiet(settings: TrainConf, ranks: Ranks) -> Telemetry:
     return Telemetry(settings, ranks, line=lambda text: None, metrics=lambda update, values: None)
 
@@ -120,18 +128,13 @@ def run(
     resumption = share_newest(directory, ranks, tell) if directory else None
     if directory:
         resumption = fit_to_ranks(resumption, CountingData(ranks), directory, ranks, tell)
-    if resumption is not None:
-        objective.model.load_state_dict(resumption.snapshot.weights)
     writer = None
     if directory and ranks.is_first:
         done = resumption.position.update if resumption else 0
         told = {"model": "toy", "world_size": ranks.world_size}
         writer = CheckpointWriter(directory, told, settings.keep_last, settings.keep_best, done)
     ending = train(
-        objective,
-        CountingData(ranks),
-        settings,
-        ranks,
+        training(objective, settings, ranks),
         telemetry or quiet(settings, ranks),
         writer,
         resumption,
@@ -151,7 +154,7 @@ def main() -> None:
         settings = conf(accum_grad=args.accum_grad)
         objective = NextToken(dropout=0.0, infinite=args.infinite)
         writer = CheckpointWriter(args.directory, {}, 1, 1) if ranks.is_first else None
-        train(objective, CountingData(ranks, 13), settings, ranks, quiet(settings, ranks), writer)
+        train(training(objective, settings, ranks, CountingData(ranks, 13)), quiet(settings, ranks), writer)
 
 
 if __name__ == "__main__":

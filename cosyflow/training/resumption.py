@@ -1,4 +1,4 @@
-"""What a run starts from: an interrupted run's checkpoint, official weights, or a Qwen2 folder."""
+"""Which checkpoint a run goes on from, and whether it may."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from torch import nn
 
 from cosyflow import storage
 from cosyflow.checkpoint.folder import Checkpoint, checkpoint_at, list_checkpoints
-from cosyflow.checkpoint.official import differences, load_official, shapes_of
+from cosyflow.checkpoint.official import differences, shapes_of
 from cosyflow.checkpoint.select import find_newest, nothing_to_continue
 from cosyflow.checkpoint.state import Resumption, load
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
-from cosyflow.models.llm.pretrained import load_qwen2_folder
-from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.objective import TrainingData
 from cosyflow.training.ranks import Ranks
@@ -23,7 +21,7 @@ Teller = Callable[[str], None]
 
 
 def check_folder(arguments: Arguments, conf: TrainConf) -> None:
-    """Tells from the names in the model's folder, quickly and before any work, whether the run may go on there.
+    """Looks at the names in the model's folder, quickly and before any work: may the run go on there?
 
     Raises:
         RefusalError: it would mix its checkpoints with others, shorten a training, or has nothing to go on from.
@@ -125,25 +123,10 @@ def fit_to_ranks(
     return whole
 
 
-def load_checkpoint(model: nn.Module, resumption: Resumption) -> None:
-    """Loads the weights of an interrupted run. Raises CosyFlowError when the recipe's model is another one now."""
+def check_fits(model: nn.Module, resumption: Resumption) -> None:
+    """Raises CosyFlowError when the weights of an interrupted run are not of the recipe's model any more."""
     wrong = differences(shapes_of(model.state_dict()), shapes_of(resumption.snapshot.weights))
     if wrong:
         raise CosyFlowError(
             f"{resumption.name}: is not of the recipe's model: {wrong[0]}; use that run's recipe or another --model_dir"
         )
-    model.load_state_dict(resumption.snapshot.weights)
-
-
-def load_start(model: nn.Module, arguments: Arguments, tell: Teller) -> None:
-    """Loads the weights that a new run starts from: the checkpoint, else the Qwen2 folder, else none."""
-    if arguments.checkpoint:
-        tell(f"starts from {arguments.checkpoint}")
-        with storage.local_copy(arguments.checkpoint) as path:
-            load_official(model, path)
-    elif arguments.qwen_pretrain_path and isinstance(model, SpeechLM):
-        tell(f"starts from {arguments.qwen_pretrain_path}; the speech parts begin at random")
-        with storage.local_copy(arguments.qwen_pretrain_path) as path:
-            load_qwen2_folder(model, path)
-    else:
-        tell("starts from random weights")
