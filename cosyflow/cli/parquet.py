@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--f0",
         choices=("none", "harvest", "fast"),
         default="none",
-        help="add a column pitch_feat for training the vocoder; harvest is what the released ones were trained with",
+        help="add a column pitch_feat for training the vocoder: by harvest as the released ones, fast by DIO",
     )
     parser.add_argument("--num_utts_per_parquet", type=int, default=1000, help="utterances of a shard")
     parser.add_argument("--num_processes", type=int, default=1, help="shards written at the same time")

@@ -190,9 +190,7 @@ def _f0_measure(method: F0Method, alignment: Alignment | None, token_dir: str | 
         return None
     if alignment is None or token_dir is None:
         raise CosyFlowError(f"--f0 {method}: needs --config and the speech tokens, which tell the mel frames")
-    measure = F0Measure(method, alignment)
-    measure.require()
-    return measure
+    return F0Measure(method, alignment)
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from cosyflow.audio.f0 import fast_f0, harvest_f0, import_world
+from cosyflow.audio.f0 import dio_f0, harvest_f0
 from cosyflow.audio.speech import load_speech
 from cosyflow.dataset.alignment import Alignment
 
 F0Method = Literal["none", "harvest", "fast"]
-_ESTIMATORS = {"harvest": harvest_f0, "fast": fast_f0}
+_ESTIMATORS = {"harvest": harvest_f0, "fast": dio_f0}
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,6 @@ class F0Measure:
 
     method: Literal["harvest", "fast"]
     alignment: Alignment
-
-    def require(self) -> None:
-        """Raises CosyFlowError when the method is not installed."""
-        if self.method == "harvest":
-            import_world()
 
     def __call__(self, audio: bytes, utterance: str, tokens: int) -> np.ndarray:
         """float32 [mel frames of the tokens] in Hz, 0 where there is no voice.

@@ -76,7 +76,11 @@ class Data:
     max_reject_share: float = option("A stage fails when it must reject more than this share of its utterances.", 0.05)
     num_processes: int = option("Processes of the extraction and parquet stages. 0: one for each core.", 0)
     num_utts_per_parquet: int = option("Utterances of one parquet shard.", 1000)
-    f0: str = option("How f0 is measured. auto: fast where hifigan is trained, else none.", "auto", choices=F0_CHOICES)
+    f0: str = option(
+        "How f0 is measured. auto: harvest where hifigan is trained, else none. fast: DIO, in a twentieth of the time.",
+        "auto",
+        choices=F0_CHOICES,
+    )
     reject_dir: str = option(
         "Folder or s3:// prefix with SUBSET/utt2speech_token.pt: tokens of worse speech for the same texts, which dpo"
         " teaches to avoid. Empty: none. A subset without such a file has no rejected speech.",

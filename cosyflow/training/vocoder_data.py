@@ -100,7 +100,7 @@ def usable_windows(index: UtteranceIndex, alignment: Alignment, window: int) -> 
         shard = index.shards[index.shard[place]]
         from cosyflow.dataset.shard import F0_COLUMN
 
-        raise CosyFlowError(f"{shard}: has no column {F0_COLUMN}; make it again with the parquet stage and --f0 fast")
+        raise CosyFlowError(f"{shard}: has no column {F0_COLUMN}; make it again by the parquet stage with --f0 harvest")
     breaches = {
         f"less than the {window} mel frames of a training window": alignment.index_frames(index) < window,
         "no voiced frame": index.voiced_frames == 0,

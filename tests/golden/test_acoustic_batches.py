@@ -118,7 +118,6 @@ def official_windows(official: OfficialBatch, place: int) -> list[torch.Tensor]:
 
 @pytest.mark.golden_files("data/batches_v*_gan*.json")
 def test_vocoder_batches(golden_file: Path) -> None:
-    pytest.importorskip("pyworld", reason="the extra harvest is not installed")
     for official in official_batches(golden_file):
         hop = official.recipe.mel.hop_size
         (_, frames), _ = official.shapes["pitch_feat"]

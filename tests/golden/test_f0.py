@@ -13,8 +13,6 @@ from cosyflow.audio.f0 import harvest_f0
 from cosyflow.audio.features import pad_to_multiple
 from cosyflow.audio.speech import load_speech
 
-pytest.importorskip("pyworld", reason="the extra harvest is not installed")
-
 
 @pytest.mark.golden_files("data/features_v[12].json")
 def test_f0_of_every_file(golden_file: Path) -> None:

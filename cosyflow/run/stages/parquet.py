@@ -73,8 +73,6 @@ def work(job: Job) -> StageResult:
 
 def check(record: Record) -> Iterator[Problem]:
     run = record.run
-    if run.f0 == "harvest" and not _has_harvest():
-        yield Problem("f0", "harvest needs the package pyworld, which is not installed here; take fast, or install it")
     if run.reject_dir and not any(rejected_tokens(run.reject_dir, subset) for subset in record.subsets.every):
         yield Problem(
             "reject_dir",
@@ -84,11 +82,11 @@ def check(record: Record) -> Iterator[Problem]:
 
 
 def f0_method(record: Record) -> F0Method:
-    """How f0 is measured: `auto` is the fast method where the vocoder is trained; nothing else reads it."""
+    """How f0 is measured: `auto` is the official method where the vocoder is trained; nothing else reads it."""
     run = record.run
     if run.f0 != AUTO:
         return cast("F0Method", run.f0)
-    return "fast" if run.model == "hifigan" else "none"
+    return "harvest" if run.model == "hifigan" else "none"
 
 
 def rejected_tokens(reject_dir: str, subset: str) -> str:
@@ -97,19 +95,13 @@ def rejected_tokens(reject_dir: str, subset: str) -> str:
     return uri if uri and storage.exists(uri) else ""
 
 
-def _has_harvest() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("pyworld") is not None
-
-
 STAGE = Stage(
     name="parquet",
     number=3,
     per="subset",
     makes="shards",
     inputs=("prepare", "speaker-embedding", "speech-token"),
-    version=1,
+    version=2,
     settings=settings,
     work=work,
     check=check,

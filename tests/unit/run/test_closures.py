@@ -59,8 +59,8 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
     builds_models = {"train", "export"}
     for file, stages in {
         "audio/opener.py": reads_audio,
-        "audio/resample.py": reads_audio - {"prepare"},
-        "audio/features.py": {*extractors, "train"},
+        "audio/speech.py": reads_audio - {"prepare"},
+        "audio/features.py": reads_audio - {"prepare"},
         "audio/f0.py": {"parquet"},
         # of the registry, whose history of a model compares a corpus with what it was
         "corpus/kaldi.py": {"download", "prepare", *extractors, "parquet", "register"},
@@ -70,7 +70,7 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
         "extract/speaker_embedding.py": {"speaker-embedding"},
         "dataset/parquet.py": {"parquet"},
         "dataset/merge.py": {"merge"},
-        "dataset/packing.py": {"train"},
+        "dataset/batching.py": {"train"},
         "config/flow.py": {"parquet", *builds_models},
         "models/llm/speech_lm.py": builds_models,
         "training/loop.py": {"train"},

@@ -17,7 +17,6 @@ import pytest
 
 from cosyflow.launch import processes
 from cosyflow.run.config import default_of
-from cosyflow.run.stages import parquet
 from tests.unit.run.closures import CHECKOUT
 from tests.unit.run.world import Refused, World, finish
 
@@ -123,11 +122,6 @@ def test_a_file_of_a_job_is_read(world: World, refused: Refuse) -> None:
         assert not found.problems["job"][0].startswith("job:")
     job.write_text("imago: x\nttl_seconds: soon")
     assert len(refused(job=str(job)).lines) == 2
-
-
-def test_harvest_needs_its_package(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "_has_harvest", lambda: False)
-    assert "harvest needs the package pyworld" in refused(f0="harvest").problems["f0"][0]
 
 
 def test_more_gpus_than_there_are_are_refused(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,5 +162,5 @@ def test_utterances_that_cannot_serve_are_named_when_the_run_is_planned(
 
 @pytest.mark.parametrize("voiced", [None, [5, -1]])
 def test_shards_without_f0_are_named(make_pitched_index: Callable[..., UtteranceIndex], voiced: list[int]) -> None:
-    with pytest.raises(CosyFlowError, match=r"parquet_000000000\.tar: has no column pitch_feat; .* --f0 fast"):
+    with pytest.raises(CosyFlowError, match=r"parquet_000000000\.tar: has no column pitch_feat; .* --f0 harvest"):
         usable_windows(make_pitched_index([40, 40], voiced), ALIGNMENT, window=52)
