@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from cosyflow.audio.features import FEATURE_SAMPLE_RATE, fbank, whisper_log_mel
@@ -18,7 +21,8 @@ def speaker_fbank(wav: str) -> torch.Tensor:
     Of a file with several channels the first one counts. Raises AudioError, also when it is shorter than 25 ms.
     """
     waveform, sample_rate = open_audio(wav)
-    features = fbank(resample(waveform[0], sample_rate, FEATURE_SAMPLE_RATE))
+    with _named(wav):
+        features = fbank(resample(waveform[0], sample_rate, FEATURE_SAMPLE_RATE))
     return features - features.mean(dim=0, keepdim=True)
 
 
@@ -34,4 +38,14 @@ def tokenizer_log_mel(wav: str) -> torch.Tensor:
         raise AudioError(
             f"{wav}: {seconds:.2f} s, the speech tokenizer takes {TOKENIZER_MAX_SECONDS} s at most; split it"
         )
-    return whisper_log_mel(mono)
+    with _named(wav):
+        return whisper_log_mel(mono)
+
+
+@contextmanager
+def _named(wav: str) -> Iterator[None]:
+    """Names the file in errors of those who know only its samples."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"{wav}: {error}") from error

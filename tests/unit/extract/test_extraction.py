@@ -193,7 +193,7 @@ def test_rejects_have_reasons_and_counts_add_up(
     reasons = read_rejects(str(out))
     assert reasons.keys() == {"s_30ms", "s_5ms", "s_gone", "s_31s"}
     assert "give no speech token" in reasons["s_30ms"]
-    assert "too short" in reasons["s_5ms"]
+    assert "5ms.wav: 80 samples are too short" in reasons["s_5ms"]
     assert "cannot be opened" in reasons["s_gone"]
     assert "31.00 s, the speech tokenizer takes 30 s at most" in reasons["s_31s"]
     assert load(out / "utt2speech_token.pt").keys() == wavs.keys() - reasons.keys()
