@@ -89,23 +89,16 @@ find_uv = uv=$$(command -v uv); \
 		fi; \
 	fi
 
-# WORLD's f0 estimation is built from source, so it comes only where there is a C++ compiler and Python's headers.
-find_extras = extras="--extra all --extra demo"; \
-	if command -v c++ >/dev/null && [ -n "$$interpreter" ] && "$$interpreter" -c 'import os, sys, sysconfig; \
-		sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; then \
-		extras="$$extras --extra harvest"; \
-	fi
-
 $(INSTALLED): pyproject.toml uv.lock
 	@interpreter=; $(call find_python,$(BIN)/python python3 python3.12 python3.11,((3, 11), (3, 12))); \
-	$(find_uv); $(find_extras); \
+	$(find_uv); \
 	echo "Installs from uv.lock into $(VENV)"; \
-	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet $$extras --python "$${interpreter:-3.12}" && \
+	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet --extra all --extra demo --python "$${interpreter:-3.12}" && \
 	touch $@
 
 $(INSTALLED_312): pyproject.toml uv.lock
 	@interpreter=; $(call find_python,$(VENV_312)/bin/python python3.12 python3,((3, 12),)); \
-	$(find_uv); $(find_extras); \
+	$(find_uv); \
 	echo "Installs from uv.lock into $(VENV_312)"; \
-	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet $$extras --python "$${interpreter:-3.12}" && \
+	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet --extra all --extra demo --python "$${interpreter:-3.12}" && \
 	touch $@

@@ -18,10 +18,19 @@ FAILED = 1
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "pipelines": ("kfp", "kfp_server_api"),
-    "train": ("onnx", "onnxruntime", "safetensors", "tensorboard", "tokenizers", "torch", "torchaudio", "transformers"),
+    "train": (
+        "onnx",
+        "onnxruntime",
+        "pyworld",
+        "safetensors",
+        "tensorboard",
+        "tokenizers",
+        "torch",
+        "torchaudio",
+        "transformers",
+    ),
     "tracking": ("mlflow",),
     "deepspeed": ("deepspeed",),
-    "harvest": ("pyworld",),
     "demo": ("espeakng_loader",),
 }
 """Modules that the core of the package does not bring, by the extra that does."""

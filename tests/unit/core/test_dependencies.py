@@ -20,7 +20,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "components": ("pipelines",),
     "pipelines": ("pipelines",),
     "cosyflow/audio": ("train",),
-    "cosyflow/audio/f0.py": ("train", "harvest"),
+    "cosyflow/backends.py": ("train",),
+    "cosyflow/checkpoint": ("train",),
     "cosyflow/cli/inspect.py": ("train",),
     "cosyflow/dataset": ("train",),
     "cosyflow/extract": ("train",),
@@ -39,6 +40,7 @@ OWNERS = {
     for module, owners in packages_distributions().items()
 }
 DISTRIBUTIONS: Mapping[str, str] = {
+    "botocore": "boto3",  # it brings its core
     "kfp.kubernetes": "kfp-kubernetes",
     "kfp": "kfp",
     "kfp_server_api": "kfp",  # it brings its client
@@ -47,9 +49,7 @@ DISTRIBUTIONS: Mapping[str, str] = {
 }
 """Declared distributions of modules that do not come with the one of their first name, or not with it alone."""
 NOT_IMPORTED: Mapping[str, str] = {
-    "boto3": "writes on a condition, for what several runs must not do at once",
     "deepspeed": "the training engine of that name is not there yet",
-    "setuptools": "pyworld imports pkg_resources",
     "transformers": "the oracle that tokenizers and Qwen2 are tested against",
 }
 """Declared dependencies that no module of ours imports, with the reason to declare them."""
@@ -126,7 +126,7 @@ def test_all_has_the_extras_that_need_no_compiler_and_no_voice() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (every,) = project["optional-dependencies"]["all"]
     named = set(re.fullmatch(r"cosyflow\[(.*)\]", every)[1].split(","))  # type: ignore[index]
-    assert named == declared().keys() - {"", "demo", "harvest"}
+    assert named == declared().keys() - {"", "demo"}
 
 
 @pytest.mark.parametrize("package", ["torch", "kfp", "mlflow", "deepspeed"])
