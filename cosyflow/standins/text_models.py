@@ -13,9 +13,14 @@ from safetensors.torch import save
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from cosyflow.text.special_tokens import COSYVOICE2
-from cosyflow.text.tokenizer import BYTE_ALPHABET, QWEN2_PIECES
+from cosyflow.text.tokenizer import BYTE_ALPHABET
 
 BPE_SIZE = 1400
+# how Qwen2 cuts text into the pieces within which BPE merges: contractions, letters, single digits, punctuation, spaces
+QWEN2_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 QWEN2_OWN_TOKENS = COSYVOICE2[:3]  # the released folder has these; CosyVoice adds the others when it reads it
 
 

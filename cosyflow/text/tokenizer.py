@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable, Sequence
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
@@ -17,11 +16,7 @@ from cosyflow.text import special_tokens
 
 EMPTY_PIECE = "="  # the last line of the released rank file, a token of no bytes
 
-# how Qwen2 cuts text into the pieces within which BPE merges: contractions, letters, single digits, punctuation, spaces
-QWEN2_PIECES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+QWEN2_FILES = ("vocab.json", "merges.txt")
 
 
 class Tokenizer:
@@ -79,28 +74,20 @@ def build_tokenizer(version: str, directory: str) -> Tokenizer:
 
 
 def _qwen2_tokenizer(folder: str, special: Sequence[str]) -> Tokenizer:
-    vocabulary = json.loads(_read(storage.join(folder, "vocab.json"), QWEN2_FOLDER))
-    lines = _read(storage.join(folder, "merges.txt"), QWEN2_FOLDER).split("\n")
-    rules = [line for line in lines if line and not line.startswith("#version")]
-    merges = [(left, right) for left, _, right in (rule.partition(" ") for rule in rules)]
-    engine = _byte_level_bpe(vocabulary, merges)
-    engine.normalizer = normalizers.NFC()
-    engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN2_PIECES), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    return Tokenizer(engine, [*_tokens_of_the_folder(folder), *special])
+    """Qwen2's tokenizer as transformers reads it, special tokens of the folder's own settings included."""
+    from transformers import Qwen2Tokenizer
 
-
-def _tokens_of_the_folder(folder: str) -> list[str]:
-    """Special tokens that the folder's own settings add, in the order of their ids; they come before ours."""
-    settings = storage.join(folder, "tokenizer_config.json")
-    if not storage.exists(settings):
-        return []
-    added: dict[str, dict[str, str]] = storage.read_json(settings).get("added_tokens_decoder", {})
-    return [added[number]["content"] for number in sorted(added, key=int)]
+    for name in QWEN2_FILES:
+        if not storage.exists(storage.join(folder, name)):
+            raise CosyFlowError(f"{storage.join(folder, name)}: no such file; {how_to_get(QWEN2_FOLDER)}")
+    try:
+        with storage.local_copy(folder) as path:
+            engine = Qwen2Tokenizer.from_pretrained(path, local_files_only=True).backend_tokenizer
+    except CosyFlowError:
+        raise
+    except Exception as error:  # of many kinds, for damaged files
+        raise CosyFlowError(f"{folder}: not a Qwen2 tokenizer ({error}); {how_to_get(QWEN2_FOLDER)}") from error
+    return Tokenizer(engine, special)
 
 
 def _whisper_tokenizer(directory: str) -> Tokenizer:

@@ -26,7 +26,7 @@ class _Frame:
 
 
 def look(stream: BinaryIO, size: int) -> Facts:
-    """Raises IncompleteError when the file does not end with a whole frame or lacks samples that its header promises."""
+    """Raises IncompleteError when the file does not end with a whole frame or lacks samples of its header."""
     stream.seek(0)
     head = stream.read(_TOTAL + 5)
     if len(head) < _TOTAL + 5 or head[4] & 0x7F:  # the first block must be STREAMINFO: the decoder refuses it

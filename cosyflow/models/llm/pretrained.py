@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor
 
-from cosyflow.checkpoint.official import differences, read_tensors, shapes_of
+from cosyflow.checkpoint.official import differences, shapes_of
 from cosyflow.config.llm import Qwen2Config
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.llm.speech_lm import SpeechLM
@@ -51,15 +51,18 @@ def load_qwen2_folder(model: SpeechLM, directory: Path) -> None:
 
 
 def _read_folder(directory: Path) -> dict[str, Tensor]:
-    """All tensors of `model.safetensors`, of the files that its index names, or of `pytorch_model.bin`."""
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-    elif (directory / "model.safetensors").is_file():
-        names = ["model.safetensors"]
-    elif (directory / "pytorch_model.bin").is_file():
-        names = ["pytorch_model.bin"]
-    else:
-        raise CosyFlowError(f"{directory}: has no model.safetensors")
-    return {key: value for name in names for key, value in read_tensors(directory / name).items()}
+    """All tensors of the folder, in whatever files of the Hugging Face form they are, in float32."""
+    from transformers import Qwen2ForCausalLM
+
+    try:
+        model, found = Qwen2ForCausalLM.from_pretrained(
+            directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # of many kinds: absent, damaged or half-copied files
+        reason = str(error).strip().split("\n")[0]
+        raise CosyFlowError(f"{directory}: its weights cannot be read ({reason}); copy the folder again") from error
+    if found["missing_keys"] or found["mismatched_keys"]:
+        wrong = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+        raise CosyFlowError(f"{directory}: its weights do not fit its config.json: {', '.join(wrong[:5])}")
+    tensors: dict[str, Tensor] = model.state_dict()
+    return tensors

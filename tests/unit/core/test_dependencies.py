@@ -50,7 +50,6 @@ DISTRIBUTIONS: Mapping[str, str] = {
 """Declared distributions of modules that do not come with the one of their first name, or not with it alone."""
 NOT_IMPORTED: Mapping[str, str] = {
     "deepspeed": "the training engine of that name is not there yet",
-    "transformers": "the oracle that tokenizers and Qwen2 are tested against",
 }
 """Declared dependencies that no module of ours imports, with the reason to declare them."""
 
