@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def _read_folder(directory: Path) -> dict[str, Tensor]:
     from transformers import Qwen2ForCausalLM
 
     try:
-        model, found = Qwen2ForCausalLM.from_pretrained(
+        model, found = cast(Any, Qwen2ForCausalLM).from_pretrained(
             directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except Exception as error:  # of many kinds: absent, damaged or half-copied files
