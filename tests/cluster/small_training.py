@@ -18,6 +18,10 @@ from tests.local.token_corpus import RECIPE, make_token_corpus
 NODES = 2
 UPDATES = 40
 LONG = 300
+STOP_SECONDS, STOP_BUSY_SECONDS = 30, 60
+"""How soon after the stop of its run a training has no pod that runs, on an idle machine and on a busy one."""
+IDLE_LOAD = 4
+"""What two training pods and a cluster make by themselves on two cores is less."""
 SMALL_MODEL = (
     "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
     "train_conf.tokens_per_step=120", "train_conf.save_per_step=20", "train_conf.log_interval=1",

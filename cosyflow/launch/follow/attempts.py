@@ -18,7 +18,7 @@ from cosyflow.launch.follow.timeline import Timeline
 from cosyflow.launch.objects import Object, label
 from cosyflow.launch.pods import to_yaml
 from cosyflow.launch.spec import ATTEMPT_LABEL, JOB_LABEL, RUN_LABEL, JobSpec
-from cosyflow.training.failure import ATTEMPT_VARIABLE, WORK_VARIABLE, Failure, failure_uri, read_failure
+from cosyflow.training.failure import ATTEMPT_VARIABLE, WORK_VARIABLE, failure_uri, read_failure
 
 Value = TypeVar("Value")
 
@@ -67,15 +67,16 @@ class Attempts:
         job = self._adopt_or_create()
         restarts, last_cause = 0, ""
         while True:
-            end = self._follow(job)
-            self._timeline.add(
-                end.kind, f"{job['metadata']['name']} {end.kind}" + (f": {end.reason}" * bool(end.reason))
-            )
+            end, name = self._follow(job), job["metadata"]["name"]
+            failure = read_failure(self._model_dir, self._work) if end.kind == "failed" else None
+            if failure is not None and failure.attempt == name:  # a pod that lost another may have ended before that
+                end = replace(end, reason=failure.cause, cause=failure.cause)
+            self._timeline.add(end.kind, f"{name} {end.kind}" + (f": {end.reason}" * bool(end.reason)))
             if end.kind == "stuck":
                 self._delete(job)
             if end.kind != "failed":
                 return end
-            if self._certain_failure() is not None:
+            if failure is not None and failure.is_certain:
                 return replace(end, reason=f"{end.reason} (it would fail again, and is not started again)")
             if end.cause and end.cause == last_cause:
                 return replace(end, reason=f"failed twice for the same reason: {end.reason}")
@@ -113,14 +114,10 @@ class Attempts:
         self._wait_until_gone(newest)
         return self._patiently(partial(self.create, attempt_of(newest) + 1))
 
-    def _certain_failure(self) -> Failure | None:
-        """How an attempt at this work failed that the next would fail for too."""
-        failure = read_failure(self._model_dir, self._work)
-        return failure if failure is not None and failure.is_certain else None
-
     def _check_worthwhile(self) -> None:
-        failure = self._certain_failure()
-        if failure is not None:
+        """Raises CosyFlowError when an attempt at this work failed in a way that the next would fail in too."""
+        failure = read_failure(self._model_dir, self._work)
+        if failure is not None and failure.is_certain:
             message = (
                 f"{failure.attempt} failed, and the same would fail again: {failure.cause}. Nothing was started; to try"
                 f" the same on purpose remove {failure_uri(self._model_dir)}, or start another run"

@@ -39,6 +39,7 @@ from tests.cluster.conftest import NAMESPACE, REPOSITORY, SPEECH
 from tests.cluster.kfp.metadata import metric, reach_metadata
 from tests.cluster.kfp.server import DRIVER, EXPERIMENT, Server
 from tests.cluster.own_namespace import own_namespace
+from tests.cluster.small_training import IDLE_LOAD, STOP_BUSY_SECONDS, STOP_SECONDS
 from tests.cluster.test_manifests import kubectl
 
 pytestmark = pytest.mark.slow
@@ -54,8 +55,6 @@ NODES = 2
 RUN_SECONDS = 1500
 DONE_SECONDS, BUSY_SECONDS = 60, 240
 """A run that finds everything done takes so long at most, on a machine with nothing else to do and on a busy one."""
-STOP_SECONDS, STOP_BUSY_SECONDS = 30, 60
-"""How soon after Terminate no pod of a training runs any more, on a machine with nothing else to do and a busy one."""
 UI = Path(os.environ.get("COSYFLOW_TEST_KFP_UI", "/tmp/kfp-ui/run.sh"))  # noqa: S108
 """A program that shows the server's UI at the port of this machine that it is given."""
 KILL = (
@@ -562,7 +561,7 @@ def test_a_killed_launcher_finds_its_job_again_and_a_terminated_run_leaves_none(
     wait_for("the end of the training", lambda: not pods("Running"), 120)
     seconds = time.monotonic() - began
     figure(f"the training of a terminated run ended after {seconds:.0f} s (load of the machine before: {load:.1f})")
-    assert seconds < (STOP_SECONDS if load < 1 else STOP_BUSY_SECONDS)
+    assert seconds < (STOP_SECONDS if load < IDLE_LOAD else STOP_BUSY_SECONDS)
     check_newest_checkpoint(storage.parent(path))
     wait_for("the end of the job", lambda: all(map(KIND.ending, jobs())), 60)
     assert server.wait(run, 60) in ("CANCELED", "FAILED")

@@ -142,7 +142,9 @@ def test_without_restarts_a_failure_is_a_failure(launch: Launch, cluster: FakeCl
 def test_a_certain_failure_fails_once_and_a_retry_ends_without_a_job(launch: Launch, cluster: FakeCluster) -> None:
     """The retry says what is wrong and how to try again on purpose."""
     cluster.play("user-error")
-    launch.fail(r"exit status 1: train.data.list:3: no such shard \(it would fail again, and is not started again\)")
+    launch.fail(
+        rf"training job {NAMESPACE}/{launch.base}: train.data.list:3: no such shard \(it would fail again, and is not started again\)"
+    )
     start = time.monotonic()
     record = launch.model_dir / "failure.json"
     launch.fail(
@@ -153,7 +155,7 @@ def test_a_certain_failure_fails_once_and_a_retry_ends_without_a_job(launch: Lau
     assert launch.events()[-1] == "not-started"
 
     record.unlink()
-    launch.fail(r"exit status 1: train.data.list:3: no such shard")
+    launch.fail(": train.data.list:3: no such shard")
     assert len(cluster.created) == 2
 
 
@@ -165,7 +167,7 @@ def test_what_is_changed_is_tried_again(launch: Launch, cluster: FakeCluster, ch
         launch.arguments = replace(launch.arguments, max_steps=3)
     elif change == "recipe":
         Path(launch.arguments.config).write_text("version: another\n")
-    launch.fail("exit status 1: train.data.list:3: no such shard", image="train:2" if change == "image" else "train:1")
+    launch.fail(": train.data.list:3: no such shard", image="train:2" if change == "image" else "train:1")
     assert len(cluster.created) == 2
 
 
