@@ -7,9 +7,6 @@ A step is
     ...                                                  # the discriminator's optimizer steps
     generator_turn(discriminator, real, generated, f0, config).total.backward()
     ...                                                  # the generator's optimizer steps
-
-Where gradients are averaged over processes, the discriminator's turn takes the wrapped discriminator, which it calls
-once, and the generator's turn the bare one, whose weights get no gradient there.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ LEFT_OUT = (
     "cosyflow.launch.client", "cosyflow.launch.follow", "cosyflow.launch.job", "cosyflow.launch.kinds",
     "cosyflow.launch.objects", "cosyflow.launch.pods", "cosyflow.launch.settings", "cosyflow.launch.spec",
     "cosyflow.launch.surroundings", "cosyflow.launch.terminal", "cosyflow.training.failure",
-    "cosyflow.training.heartbeat", "cosyflow.training.parent", "cosyflow.training.tracking",
+    "cosyflow.training.heartbeat", "cosyflow.training.parent", "cosyflow.training.telemetry",
+    "cosyflow.training.tracking", "cosyflow.lease", "cosyflow.processes",
 )  # fmt: skip
 STAGES_PACKAGE = "cosyflow.run.stages"
 STARTS = ("work", "settings")
