@@ -34,10 +34,10 @@ class CheckpointWriter:
     Args:
         directory: where they go.
         settings: entries of every yaml, as plain values.
-        keep_last: so many newest epochs are kept ...
-        keep_best: ... and so many with the lowest validation loss. The newest STATES_KEPT checkpoints and the newest
-            whole epoch are kept with their states, from which a run goes on when the newest one is damaged, or when the
-            number of ranks changes.
+        keep_last: number of the newest epochs that are kept.
+        keep_best: number of the epochs with the lowest validation loss that are kept as well. The newest
+            STATES_KEPT checkpoints and the newest whole epoch are kept with their states, from which a run goes on when
+            the newest one is damaged, or when the number of ranks changes.
         start: update from which the run goes on: checkpoints within an epoch after it are of a way that was left.
         before_commit: is called before a checkpoint counts and before any is removed, and raises when this run may not
             write any more.
@@ -76,8 +76,8 @@ class CheckpointWriter:
         files = {file.path for file in storage.list_files(self.directory)}
         if name + WEIGHTS in files and not self._is_ours(name, files):
             raise CosyFlowError(
-                f"{self._uri(name, WEIGHTS)}: another trainer wrote it, and it is not overwritten; move it away, and"
-                " the same command goes on from the last checkpoint"
+                f"{self._uri(name, WEIGHTS)}: another trainer wrote it, and it is not overwritten; move it to"
+                " another folder, and the same command goes on from the last checkpoint"
             )
         storage.remove(self._uri(name, RECORD))  # from here on an older one of this name is unfinished
         # the state first: what is left of a kill is known as ours

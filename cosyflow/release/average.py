@@ -1,6 +1,7 @@
 """Averages the weights of the best checkpoints of a training run (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
 
-A checkpoint is `NAME.pt` with `NAME.yaml` beside it: `epoch`, `step` and the validation loss, `loss_dict.loss`.
+A checkpoint is `NAME.pt`, and `NAME.yaml` in the same folder: `epoch`, `step` and the validation loss,
+`loss_dict.loss`.
 """
 
 from __future__ import annotations

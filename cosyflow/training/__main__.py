@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STOPPED = 143
 """Exit status after a request to stop: 128 and SIGTERM, so that whoever started the run knows it is not finished."""
-LEFT_ALONE = 75
+ABANDONED = 75
 """Exit status of the rank that stopped the run because nobody follows it: EX_TEMPFAIL, the same command goes on."""
 
 
@@ -32,7 +32,7 @@ def main() -> None:
         if ending.reason:
             print(ending.reason, file=sys.stderr)  # noqa: T201
         print(f"stopped after update {ending.position.update}; the same command goes on", file=sys.stderr)  # noqa: T201
-        sys.exit(LEFT_ALONE if ending.reason else STOPPED)
+        sys.exit(ABANDONED if ending.reason else STOPPED)
 
 
 def run(arguments: Arguments) -> Ending:

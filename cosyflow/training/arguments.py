@@ -23,7 +23,7 @@ MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(TrainingOptions):
-    """What a training is told beside its recipe: the options of a whole run, and what a whole run settles by itself."""
+    """What a training is given with its recipe: the options of a whole run, and what a whole run settles itself."""
 
     config: str = option("Recipe, e.g. conf/cosyvoice2.yaml.")
     train_data: str = option("List of parquet files to train on.")
@@ -53,7 +53,7 @@ class Arguments(TrainingOptions):
         choices=("auto", "none"),
     )
     seed: int | None = option("Replaces train_conf.seed of the recipe.", None, effect="identity")
-    max_steps: int | None = option("End after so many updates of the weights.", None)
+    max_steps: int | None = option("End after this many updates of the weights.", None)
     run_name: str = option("Name of the MLflow run; by default recipe and model.", "")
     overrides: tuple[str, ...] = option(
         "Replaces a setting of the recipe, e.g. train_conf.max_epoch=3; may be repeated.",

@@ -69,7 +69,7 @@ def train(
         checkpoints: None on every rank but the first.
         resumption: the weights, the optimizer and the position to go on from; None starts at the beginning.
         stop: ends the run early, after a checkpoint.
-        max_updates: ends the run after so many updates, counted over all starts.
+        max_updates: ends the run at this number of updates, counted over all starts.
 
     Raises:
         CosyFlowError: a loss that is not finite, or a position that does not fit the data any more.

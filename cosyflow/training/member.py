@@ -31,7 +31,7 @@ def member_of_a_job() -> Iterator[None]:
     """Runs its body as one of the processes that torchrun started.
 
     When torchrun is killed, so is this process: torchrun gives its processes sessions of their own, where no other
-    signal reaches them. An exception goes into torch's error file, from where the launcher tells the error of the
+    signal reaches them. An exception goes into torch's error file, from where the launcher takes the error of the
     process that failed first; a user's error then ends the process with one line instead of a traceback.
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler

@@ -115,5 +115,5 @@ class TrainingData(Protocol):
     def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
         """Changes when anything changes that decides which utterances are in which batch of which rank.
 
-        With `world_size` it is what so many ranks would have.
+        With `world_size` it is that of this number of ranks.
         """

@@ -41,7 +41,7 @@ class PlannedData(ABC, Generic[B]):
         conf: `accum_grad` and `seed`.
         ranks: this process among the others.
         loader: how batches are read.
-        window_shards: utterances of so many shards are mixed.
+        window_shards: number of shards whose utterances are mixed.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def _obstacle(arguments: Arguments, conf: TrainConf, there: list[Checkpoint]) ->
         return Problem(f"{arguments.section}.max_epoch", text)
     ahead = [c for c in there if not c.is_ours and c.is_whole_epoch and begun <= c.epoch < conf.max_epoch]
     if ahead:
-        text = f"{ahead[0].weights}: another trainer wrote it, and it would be overwritten; move it away"
+        text = f"{ahead[0].weights}: another trainer wrote it, and it would be overwritten; move it to another folder"
         return Problem("model_dir", text)
     return None
 
@@ -67,7 +67,7 @@ def _checkpoint_at(uri: str) -> Checkpoint:
     """The checkpoint of a whole epoch whose weights are at a URI. Raises RefusalError when there is none."""
     found = checkpoint_at(uri)
     if found is None or not found.is_whole_epoch or not found.has_state:
-        text = f"{uri}: not the checkpoint of a whole epoch with its state beside it; name such an epoch_N_whole.pt"
+        text = f"{uri}: not the checkpoint of a whole epoch with its state in the same folder; name an epoch_N_whole.pt"
         raise RefusalError([Problem("resume_from", text)])
     return found
 

@@ -1,4 +1,4 @@
-"""A training that is asked for more epochs, or goes on in another way, ends as one that was left alone."""
+"""A training that is asked for more epochs, or goes on in another way, ends as one that was never interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that is killed and started again ends with the weights of one that was left alone, to the last bit."""
+"""A training that is killed and started again ends with the weights of one that was not, to the last bit."""
 
 from __future__ import annotations
 

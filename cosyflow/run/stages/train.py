@@ -150,7 +150,7 @@ def check(record: Record) -> Iterator[Problem]:
         elif uri not in ("", AUTO) and setting != "qwen_pretrain_path" and storage.is_folder(uri):
             yield Problem(setting, f"{uri}: is a folder; name a file of weights in it")
     if run.resume_from and storage.exists(run.resume_from) and not _has_state(run.resume_from):
-        text = f"{run.resume_from}: not the checkpoint of a whole epoch with its state beside it; name another"
+        text = f"{run.resume_from}: not the checkpoint of a whole epoch with its state in the same folder; name another"
         yield Problem("resume_from", text)
     tokenizer = TEXT_TOKENIZERS[record.version]
     if not (_qwen(record) and tokenizer == QWEN2_FOLDER):

@@ -1,4 +1,4 @@
-"""Where metrics go: a JSONL file beside the checkpoints always, TensorBoard and MLflow when asked for.
+"""Where metrics go: a JSONL file in the folder of the checkpoints always, TensorBoard and MLflow when asked for.
 
 None of them can stop a training run.
 """

@@ -84,7 +84,7 @@ class Mlflow:
             if self._unsent and (closing or time.monotonic() >= self._retry_at):
                 self._send()
         if self._unsent or not self._connection.run_id:
-            return  # the server is away; the run that goes on from this one ends it
+            return  # the server is unreachable; the run that goes on from this one ends it
         try:
             self._connection.end(self._finished)
         except Exception as error:

@@ -106,7 +106,7 @@ def test_a_checkpoint_to_go_on_from_has_its_state(world: World) -> None:
     for name in ("epoch_3_whole.pt", "epoch_3_whole.yaml"):
         (world.folder / name).write_text("")
     settings = {**world.settings, "resume_from": str(weights)}
-    assert "state beside it" in refused(settings)["resume_from"]
+    assert "with its state in the same folder" in refused(settings)["resume_from"]
     (world.folder / "epoch_3_whole.state.pt").write_text("")
     check(settings)
 
