@@ -1,5 +1,6 @@
 # make demo [CORPUS=DIR] [RECIPE=cosyvoice.tiny]
 #                          the whole pipeline on this machine, in minutes, with stand-in models
+# make test-fast           tests of every package, in less than a minute
 # make test [TESTS=...]    all tests, or those named
 # make lint types imports  style, strict types, and the rule of which package may import which
 # make compile             the pipeline's IR YAML into build/pipelines [IMAGES=lock file]
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test lint types imports test-312 compile images k8s kfp setup
+.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp setup
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -30,6 +31,11 @@ PYTEST = OMP_NUM_THREADS=1 $(1) -m pytest --numprocesses 2 --dist loadfile --no-
 
 test: $(INSTALLED)
 	$(call PYTEST,$(BIN)/python) $(TESTS)
+
+# By marks, which say how long a test takes; tests/unit/core/test_fast_selection.py holds it to every package.
+FAST := -m "not slow and not medium and not cluster" tests/unit components
+test-fast: $(INSTALLED)
+	$(call PYTEST,$(BIN)/python) $(FAST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

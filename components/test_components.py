@@ -14,13 +14,22 @@ from cosyflow.run.execute import RUN_VARIABLE
 from cosyflow.run.stages import STAGES
 
 
-def marked(stage: str, *rest: str) -> Any:
-    """A case of a test; those that need the training are slow."""
-    return pytest.param(stage, *rest, marks=[pytest.mark.slow] if STAGES[stage].per == "part" else [])
+def marked(stage: str, *rest: str, needs: str = "") -> Any:
+    """A case of a test, marked by what its stage, or one that it needs, takes: a training, an extraction, or less."""
+    stages = {stage, needs or stage}
+    if any(STAGES[each].per == "part" for each in stages):
+        return pytest.param(stage, *rest, marks=[pytest.mark.slow])
+    return pytest.param(stage, *rest, marks=[] if stages <= {"download", "prepare"} else [pytest.mark.medium])
 
 
+WRONG = {"prepare": "speech-token"}
+"""Whose outputs a stage is given by mistake, where those of the download would be right."""
 WORKS = [marked(stage, name) for stage in STAGES for name in names_of(stage)]
-TAKES = [marked(stage, artifact) for stage in STAGES for artifact in artifacts_of(stage, "inputs")]
+TAKES = [
+    marked(stage, artifact, needs=WRONG.get(stage, "download"))
+    for stage in STAGES
+    for artifact in artifacts_of(stage, "inputs")
+]
 
 
 @pytest.mark.parametrize(("stage", "name"), WORKS)
@@ -49,7 +58,9 @@ def test_a_component_works_on_what_the_stages_before_it_made(stage: str, name: s
     assert manifest.inputs == [before.digest for before in expected]
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if STAGES[stage].per == "subset" and stage != "download"])
+@pytest.mark.parametrize(
+    "stage", [marked(stage) for stage in STAGES if STAGES[stage].per == "subset" and stage != "download"]
+)
 def test_no_utterance_is_lost(stage: str, chain: Chain) -> None:
     assert {subset: chain.manifest(stage, subset).counts["outputs"] for subset in UTTERANCES} == UTTERANCES
 
@@ -75,7 +86,7 @@ def test_an_artifact_of_another_stage_is_refused_by_name(
     stage: str, artifact: str, chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = names_of(stage)[0]
-    wrong = "download" if stage != "prepare" else "speech-token"
+    wrong = WRONG.get(stage, "download")
     other = chain.made(wrong, names_of(wrong)[0])[STAGES[wrong].makes]
     given: dsl.Artifact | list[dsl.Artifact] = other
     if STAGES[stage].per == "run":
@@ -86,8 +97,8 @@ def test_an_artifact_of_another_stage_is_refused_by_name(
 @pytest.mark.parametrize(
     ("stage", "one", "other"),
     [
-        ("parquet", "embeddings", "tokens"),
-        ("parquet", "kaldi_files", "tokens"),
+        marked("parquet", "embeddings", "tokens"),
+        marked("parquet", "kaldi_files", "tokens"),
         marked("register", "averaged_model", "exported_model"),
     ],
 )
@@ -115,6 +126,7 @@ def refused(
     assert wanted.startswith(", ".join(STAGES[stage].inputs) or STAGES[stage].inputs[0])
 
 
+@pytest.mark.medium
 def test_lists_without_one_of_the_subsets_are_refused(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
     shards = chain.inputs("merge", "lists")["shards"]
     with pytest.raises(SystemExit, match=r"^1$"):
@@ -122,6 +134,7 @@ def test_lists_without_one_of_the_subsets_are_refused(chain: Chain, capsys: pyte
     assert "train-b" in capsys.readouterr().out
 
 
+@pytest.mark.medium
 def test_inputs_of_two_subsets_are_not_mixed(chain: Chain) -> None:
     tokens = chain.made("speech-token", "dev")["tokens"]
     with pytest.raises(SystemExit, match=r"^1$"):

@@ -118,6 +118,7 @@ def test_what_is_asked_before_a_run(command: str, run: Mapping[str, Any], tmp_pa
     pipelines(command, "--run", tmp_path / "run.yaml")
 
 
+@pytest.mark.medium
 def test_compile(tmp_path: Path) -> None:
     pipelines("compile", "--output", tmp_path)
     assert (tmp_path / "cosyvoice.yaml").exists()

@@ -73,6 +73,7 @@ TOKENS = {"silent": 25, "high": 25, "low": 25, "odd": 25}
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.medium
 def test_the_parquet_stage_measures_f0_and_names_what_is_misaligned(tmp_path: Path, num_processes: int) -> None:
     source, output = write_source(tmp_path / "source", AUDIO, TOKENS), tmp_path / "shards"
     result = make_parquet(

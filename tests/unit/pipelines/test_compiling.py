@@ -49,6 +49,7 @@ def test_equals_the_golden_file(compiled: Path) -> None:
     assert compiled.read_bytes() == (GOLDEN / compiled.name).read_bytes(), f"if the change is meant: {command}"
 
 
+@pytest.mark.medium
 def test_another_process_writes_the_same_bytes(compiled: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipelines", "compile", "--output", str(tmp_path), "--images", str(TEST_LOCK)]
     subprocess.run(command, check=True, cwd=ROOT, env={"PYTHONHASHSEED": "7"}, capture_output=True)

@@ -17,6 +17,7 @@ from cosyflow.run.stages import STAGES
 from pipelines.running import run
 from tests.unit.pipelines.conftest import SUBSETS, UTTERANCES, data_only, make_corpus
 
+pytestmark = pytest.mark.medium
 WORKS = [("download", subset) for subset in SUBSETS] + [("prepare", subset) for subset in SUBSETS]
 
 

@@ -52,6 +52,7 @@ def test_the_file_has_every_stage_with_its_version() -> None:
     }, "write it anew: python -m tests.unit.run.closures"
 
 
+@pytest.mark.medium
 def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> None:
     """One copy for all of these: a copy of the code takes longer than looking at it."""
     extractors = {"speaker-embedding", "speech-token"}
