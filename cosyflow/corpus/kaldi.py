@@ -1,23 +1,28 @@
-"""Kaldi files: wav.scp, text, utt2spk, spk2utt and, if wanted, instruct. One line an utterance, `UTTERANCE VALUE`."""
+"""Kaldi files: wav.scp, text, utt2spk, spk2utt, if wanted instruct, and segments. A line is `UTTERANCE VALUE`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cosyflow import storage
+from cosyflow.audio.locator import Locator
+from cosyflow.corpus.names import printable, why_no_name
+from cosyflow.corpus.pipes import COMMAND_ADVICE, absolute_path, is_command, operands
+from cosyflow.corpus.segments import SEGMENTS, Segment, parse_segments
 from cosyflow.errors import CosyFlowError
 
 WAV_SCP, TEXT, UTT2SPK, SPK2UTT, INSTRUCT = "wav.scp", "text", "utt2spk", "spk2utt", "instruct"
 NAMED_IN_ERRORS = 3
 _SEPARATOR = re.compile(r"[ \t]+")
+_NOT_IN_A_LINE = re.compile(r"[\r\n\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class KaldiUtterance:
-    """One utterance: `wav` is a path or URI (spaces are allowed), `text` what is said, as it stands in the file."""
+    """One utterance: `wav` locates its audio (`cosyflow.audio.locator`; spaces are allowed), `text` is what is said."""
 
     utt: str
     wav: str
@@ -45,13 +50,49 @@ class KaldiData:
         return speakers
 
 
+@dataclass(frozen=True)
+class KaldiSource:
+    """An utterance as it stands in Kaldi files, whose names and recording nobody has looked at."""
+
+    utterance: KaldiUtterance
+    """Its `wav` is the entry of wav.scp, "" where there is none for the recording of a segment."""
+    segment: Segment | None = None
+
+
+@dataclass(frozen=True)
+class KaldiSources:
+    """The utterances of a folder in the order of its wav.scp or segments."""
+
+    sources: Sequence[KaldiSource]
+    unused_recordings: int
+    """Lines of wav.scp of which no segment is a part."""
+
+
 def read_kaldi(directory: str) -> KaldiData:
-    """Reads and validates a folder of Kaldi files (UTF-8).
+    """Reads and validates a folder of Kaldi files (UTF-8), also with `segments`.
 
     Raises:
-        CosyFlowError: a file is missing or not UTF-8, a line lacks its value, an utterance is there twice, or the files
-            do not name the same utterances. The message names file and line, or the first utterances.
+        CosyFlowError: a file is missing or not UTF-8, a line lacks its value, an utterance is there twice, has a name
+            that is none or is the output of a command, or the files do not name the same utterances. The message names
+            file and line, or the first utterances.
     """
+    utterances = []
+    for source in read_sources(directory).sources:
+        utterance, segment = source.utterance, source.segment
+        if segment is not None:
+            if not utterance.wav:
+                path = storage.join(directory, SEGMENTS)
+                raise CosyFlowError(f"{path}: {utterance.utt} is of {segment.recording}, which wav.scp does not name")
+            if not is_command(utterance.wav):
+                part = segment.of(Locator.parse(utterance.wav), segment.end)
+                utterance = replace(utterance, wav=str(part))
+        _require_writable(directory, utterance)
+        utterances.append(utterance)
+    return KaldiData(utterances)
+
+
+def read_sources(directory: str) -> KaldiSources:
+    """Reads a folder of Kaldi files; raises CosyFlowError as `read_kaldi`, but not for what one utterance is like."""
     wavs = _read_table(directory, WAV_SCP)
     texts = _read_table(directory, TEXT, may_be_empty=True)
     speakers = _read_table(directory, UTT2SPK)
@@ -59,36 +100,53 @@ def read_kaldi(directory: str) -> KaldiData:
     instructs = _read_table(directory, INSTRUCT) if has_instruct else {}
     if not wavs:
         raise CosyFlowError(f"{storage.join(directory, WAV_SCP)} names no utterance")
-    _require_same(directory, WAV_SCP, wavs, TEXT, texts)
-    _require_same(directory, WAV_SCP, wavs, UTT2SPK, speakers)
+    segments = _read_segments(directory)
+    listed, utts = (WAV_SCP, list(wavs)) if segments is None else (SEGMENTS, list(segments))
+    _require_same(directory, listed, utts, TEXT, texts)
+    _require_same(directory, listed, utts, UTT2SPK, speakers)
     if has_instruct:
-        _require_same(directory, WAV_SCP, wavs, INSTRUCT, instructs)
-    _refuse_commands(directory, wavs)
-    _refuse_spaces(directory, speakers)
-    data = KaldiData([KaldiUtterance(utt, wavs[utt], texts[utt], speakers[utt], instructs.get(utt)) for utt in wavs])
-    if storage.exists(storage.join(directory, SPK2UTT)):
-        _check_spk2utt(directory, data)
-    return data
+        _require_same(directory, listed, utts, INSTRUCT, instructs)
+    sources = []
+    for utt in utts:
+        segment = segments[utt] if segments else None
+        wav = wavs.get(segment.recording, "") if segment else wavs[utt]
+        utterance = KaldiUtterance(utt, wav, texts[utt], speakers[utt], instructs.get(utt))
+        sources.append(KaldiSource(utterance, segment))
+    if storage.exists(storage.join(directory, SPK2UTT)) and not any(map(why_no_name, speakers.values())):
+        _check_spk2utt(directory, KaldiData([source.utterance for source in sources]))
+    used = {segment.recording for segment in segments.values()} if segments else wavs.keys()
+    return KaldiSources(sources, len(wavs.keys() - used))
+
+
+def _read_segments(directory: str) -> dict[str, Segment] | None:
+    path = storage.join(directory, SEGMENTS)
+    return parse_segments(path, _read_table(directory, SEGMENTS)) if storage.exists(path) else None
 
 
 def wavs_of(directory: str) -> list[str]:
     """The addresses, sorted, of the audio files that a folder's wav.scp names; none for a folder without one.
 
     A relative path is meant from the folder, or else from the working directory, as `cosyflow.corpus.prepare` reads it.
+    Of a part of a file it is the file, of a command the file that it reads.
     """
     if not storage.exists(storage.join(directory, WAV_SCP)):
         return []
-    return sorted({absolute_wav(wav, directory) for wav in _read_table(directory, WAV_SCP).values()})
+    files = set()
+    for entry in _read_table(directory, WAV_SCP).values():
+        if is_command(entry):
+            files.update(operands(entry, directory))
+        else:
+            files.add(Locator.parse(absolute_wav(entry, directory)).file)
+    return sorted(files)
 
 
 def absolute_wav(wav: str, directory: str) -> str:
-    """Where an entry of a folder's wav.scp leads to."""
-    if "://" in wav or Path(wav).is_absolute():
-        return wav
-    beside = storage.join(directory, wav)
-    if storage.is_remote(directory):
-        return beside
-    return str((Path(beside) if Path(beside).exists() else Path(wav)).absolute())
+    """Where an entry of a folder's wav.scp leads to. A file that is named like a part of another comes first."""
+    path = absolute_path(wav, directory)
+    if "://" not in path and Path(path).is_file():
+        return str(Locator(path))
+    meant = Locator.parse(wav)
+    return str(replace(meant, file=absolute_path(meant.file, directory)))
 
 
 def write_kaldi(data: KaldiData, directory: str) -> list[str]:
@@ -97,6 +155,8 @@ def write_kaldi(data: KaldiData, directory: str) -> list[str]:
     Raises:
         CosyFlowError: a name, path, text or speaker has a character that its file cannot hold.
     """
+    for utterance in data.utterances:
+        _require_writable(directory, utterance)
     tables = {
         WAV_SCP: {utterance.utt: utterance.wav for utterance in data.utterances},
         TEXT: {utterance.utt: utterance.text for utterance in data.utterances},
@@ -105,12 +165,31 @@ def write_kaldi(data: KaldiData, directory: str) -> list[str]:
     }
     if data.has_instruct:
         tables[INSTRUCT] = {utterance.utt: utterance.instruct or "" for utterance in data.utterances}
-    _refuse_commands(directory, tables[WAV_SCP])
-    _refuse_spaces(directory, tables[UTT2SPK])
-    contents = {name: _format_table(directory, name, table) for name, table in tables.items()}
-    for name, content in contents.items():
+    for name, table in tables.items():
+        content = "".join(f"{key} {value}\n" for key, value in table.items())
         storage.write_text(storage.join(directory, name), content)
-    return list(contents)
+    return list(tables)
+
+
+def why_unwritable(utterance: KaldiUtterance) -> tuple[str, str] | None:
+    """The file that cannot hold an utterance, and why; None when all can."""
+    utt = printable(utterance.utt)
+    if reason := why_no_name(utterance.utt):
+        return WAV_SCP, f"'{utt}' is no name of an utterance, it {reason}; rename it"
+    if reason := why_no_name(utterance.spk):
+        return UTT2SPK, f"the speaker of {utt} {reason}: '{printable(utterance.spk)}'; rename it"
+    if is_command(utterance.wav):
+        return WAV_SCP, f"{utt} is the output of a command; {COMMAND_ADVICE}"
+    for file, value in ((WAV_SCP, utterance.wav), (TEXT, utterance.text), (INSTRUCT, utterance.instruct or "")):
+        if _NOT_IN_A_LINE.search(value) or value != value.strip(" \t"):
+            return file, f"'{utt}' with value {value!a} does not fit into one line; rename or correct it"
+    return None
+
+
+def _require_writable(directory: str, utterance: KaldiUtterance) -> None:
+    if problem := why_unwritable(utterance):
+        file, reason = problem
+        raise CosyFlowError(f"{storage.join(directory, file)}: {reason}")
 
 
 def _read_table(directory: str, file: str, may_be_empty: bool = False) -> dict[str, str]:
@@ -133,16 +212,7 @@ def _read_table(directory: str, file: str, may_be_empty: bool = False) -> dict[s
     return table
 
 
-def _format_table(directory: str, file: str, table: Mapping[str, str]) -> str:
-    for name, value in table.items():
-        if not name or re.search(r"[ \t\r\n]", name) or re.search(r"[\r\n]", value) or value != value.strip(" \t"):
-            raise CosyFlowError(
-                f"{storage.join(directory, file)}: {name!r} with value {value!r} does not fit into one line"
-            )
-    return "".join(f"{name} {value}\n" for name, value in table.items())
-
-
-def _require_same(directory: str, first: str, ours: Mapping[str, str], second: str, theirs: Mapping[str, str]) -> None:
+def _require_same(directory: str, first: str, ours: Collection[str], second: str, theirs: Collection[str]) -> None:
     differences = []
     for file, names in (
         (first, [utt for utt in ours if utt not in theirs]),
@@ -155,22 +225,8 @@ def _require_same(directory: str, first: str, ours: Mapping[str, str], second: s
         raise CosyFlowError(f"{directory}: {first} and {second} disagree: {'; '.join(differences)}")
 
 
-def _refuse_commands(directory: str, wavs: Mapping[str, str]) -> None:
-    for utt, wav in wavs.items():
-        if wav.endswith("|"):
-            raise CosyFlowError(
-                f"{storage.join(directory, WAV_SCP)}: {utt} is the output of a command; write its audio to files"
-            )
-
-
-def _refuse_spaces(directory: str, speakers: Mapping[str, str]) -> None:
-    for utt, spk in speakers.items():
-        if _SEPARATOR.search(spk):
-            raise CosyFlowError(f"{storage.join(directory, UTT2SPK)}: the speaker of {utt} has a space in it: {spk!r}")
-
-
 def _check_spk2utt(directory: str, data: KaldiData) -> None:
-    listed = {spk: set(utts.split()) for spk, utts in _read_table(directory, SPK2UTT).items()}
+    listed = {spk: set(_SEPARATOR.split(utts)) for spk, utts in _read_table(directory, SPK2UTT).items()}
     expected = {spk: set(utts) for spk, utts in data.utterances_by_speaker.items()}
     for spk in sorted(listed.keys() | expected.keys()):
         wrong = listed.get(spk, set()) ^ expected.get(spk, set())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cosyflow import storage
+from cosyflow.corpus.names import printable
 from cosyflow.errors import CosyFlowError
 
 REJECTS = "rejects.tsv"
@@ -19,7 +20,9 @@ class RejectTable:
         self._reasons: dict[str, str] = {}
 
     def add(self, utt: str, reason: str) -> None:
-        self._reasons.setdefault(utt, " ".join(reason.split()))
+        """The names of files need not be text: what is not is escaped in the reason."""
+        text = reason.encode("utf-8", "backslashreplace").decode()
+        self._reasons.setdefault(utt, " ".join(text.split()))
 
     def __len__(self) -> int:
         return len(self._reasons)
@@ -39,18 +42,19 @@ class RejectTable:
         rejected = len(self._reasons)
         first, reason = next(iter(self))
         told = (
-            f"{rejected} of {total} utterances ({rejected / total:.1%}) cannot be used, the first is {first}: {reason}"
+            f"{rejected} of {total} utterances ({rejected / total:.1%}) cannot be used, the first is"
+            f" {printable(first)}: {reason}"
         )
         if rejected > max_reject_share * total:
             raise CosyFlowError(
-                f"{told}; mend them, or raise max_reject_share (now {max_reject_share:g}) to go on without them"
+                f"{told}; correct them, or raise max_reject_share (now {max_reject_share:g}) to go on without them"
             )
         if rejected >= total:
             raise CosyFlowError(f"{told}; there is nothing left to go on with")
 
     def write(self, directory: str) -> None:
         """Writes `rejects.tsv` (columns utt and reason, sorted by utterance) into a folder, also when it is empty."""
-        lines = [HEADER, *(f"{utt}\t{reason}" for utt, reason in sorted(self))]
+        lines = [HEADER, *(f"{printable(utt)}\t{reason}" for utt, reason in sorted(self))]
         storage.write_text(storage.join(directory, REJECTS), "\n".join(lines) + "\n")
 
 

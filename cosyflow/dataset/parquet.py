@@ -15,7 +15,7 @@ from threading import Lock
 import numpy as np
 
 from cosyflow import storage
-from cosyflow.audio.opener import AudioInfo, inspect_audio
+from cosyflow.audio.opener import AudioInfo, audio_file_size, inspect_audio, read_audio_file
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, read_kaldi
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable, read_rejects
 from cosyflow.dataset.alignment import Alignment
@@ -283,11 +283,11 @@ def _make_shard(shard: _Shard, rejects: _Rejects, measure: Measure | None) -> Sh
     notes = _earlier_notes(shard)
     if notes is not None:
         return notes
-    rows, audio, infos = [], [], []
+    rows, audio, infos, sizes = [], [], [], []
     reasons = {}
     for row in shard.rows:
         try:
-            content = storage.read_bytes(row.utterance.wav)
+            content, size = read_audio_file(row.utterance.wav)
             info = inspect_audio(content, row.utterance.wav)
             _check_alignment(shard.alignment, row, info)
             pitch = None if measure is None else measure(content, row.utterance.utt, _num_tokens(row))
@@ -299,8 +299,9 @@ def _make_shard(shard: _Shard, rejects: _Rejects, measure: Measure | None) -> Sh
             rows.append(replace(row, pitch_feat=pitch))
             audio.append(content)
             infos.append(info)
+            sizes.append(size)
     rejects.add(reasons)
-    notes = _notes(shard, rows, audio, infos)
+    notes = _notes(shard, rows, sizes, infos)
     if rows:
         write_shard(shard.data, _values(shard, rows, audio), notes)
         _write_map(shard.utt_map, {row.utterance.utt: shard.data for row in rows})
@@ -320,10 +321,10 @@ def _check_alignment(alignment: Alignment | None, row: _Row, info: AudioInfo) ->
             raise CosyFlowError(problem)
 
 
-def _notes(shard: _Shard, rows: Sequence[_Row], audio: Sequence[bytes], infos: Sequence[AudioInfo]) -> ShardNotes:
+def _notes(shard: _Shard, rows: Sequence[_Row], sizes: Sequence[int], infos: Sequence[AudioInfo]) -> ShardNotes:
     has_tokens = "speech_token" in shard.columns
     return ShardNotes(
-        digest=_digest(shard, rows, [len(content) for content in audio]),
+        digest=_digest(shard, rows, sizes),
         num_samples=[info.num_samples for info in infos],
         sample_rate=[info.sample_rate for info in infos],
         speech_tokens=[len(row.speech_token) for row in rows if row.speech_token is not None] if has_tokens else None,
@@ -354,7 +355,7 @@ def _earlier_notes(shard: _Shard) -> ShardNotes | None:
     try:
         with open_shard(shard.data) as file:
             notes = ShardNotes.of(file.schema_arrow.metadata)
-        sizes = [storage.size(row.utterance.wav) for row in shard.rows]
+        sizes = [audio_file_size(row.utterance.wav) for row in shard.rows]
     except CosyFlowError:
         return None
     unchanged = notes is not None and notes.digest == _digest(shard, shard.rows, sizes)

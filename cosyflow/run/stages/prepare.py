@@ -29,13 +29,20 @@ def settings(record: Record, name: str, digests: Digests) -> Settings:
 
 
 def work(job: Job) -> StageResult:
+    from cosyflow.audio.fitness import Limits
     from cosyflow.corpus.kaldi import WAV_SCP
     from cosyflow.corpus.prepare import prepare
     from cosyflow.corpus.rejects import REJECTS
 
     (downloaded,) = job.inputs
     run, source = job.record.run, source_folder(downloaded)
-    made = prepare(source, job.output, instruct=run.instruct or None, max_reject_share=run.max_reject_share)
+    made = prepare(
+        source,
+        job.output,
+        instruct=run.instruct or None,
+        max_reject_share=run.max_reject_share,
+        limits=Limits(),
+    )
     digests = {file: storage.digest(storage.join(job.output, file)) for file in made.files}
     # the files name the audio without its samples: what is made of it must know when those change, not where they lie
     for file in (WAV_SCP, REJECTS):
@@ -51,7 +58,7 @@ STAGE = Stage(
     per="subset",
     makes="kaldi_files",
     inputs=("download",),
-    version=1,
+    version=2,
     settings=settings,
     work=work,
     accepts=too_many_rejects,

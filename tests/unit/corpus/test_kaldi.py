@@ -47,6 +47,10 @@ def test_the_official_form_is_read(tmp_path: Path) -> None:
         (KaldiUtterance("a", "/x", "two\nlines", "s"), r"text: 'a' with value 'two\\nlines'"),
         (KaldiUtterance("a", "/x", "t", "two words"), "utt2spk: the speaker of a has a space"),
         (KaldiUtterance("a", "sox x.mp3 -t wav - |", "t", "s"), r"wav\.scp: a is the output of a command"),
+        (KaldiUtterance("a\u3000b", "/x", "t", "s"), r"wav\.scp: 'a\\u3000b' is no name of an utterance"),
+        (KaldiUtterance("a", "/x", "t", "s\xa0"), r"utt2spk: the speaker of a has a blank \(U\+00A0\)"),
+        (KaldiUtterance("\ufeffa", "/x", "t", "s"), r"byte order mark"),
+        (KaldiUtterance("a", "/\udce9.wav", "t", "s"), r"wav\.scp: 'a' with value '/\\udce9\.wav'"),
         (KaldiUtterance("a", "/x ", "t", "s"), r"wav\.scp: 'a' with value '/x '"),
     ],
 )

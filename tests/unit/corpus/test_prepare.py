@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from cosyflow.cli import main
 from cosyflow.corpus.kaldi import KaldiUtterance, read_kaldi
 from cosyflow.corpus.prepare import prepare
 from cosyflow.corpus.rejects import read_rejects
@@ -16,6 +19,7 @@ from cosyflow.storage import s3
 from .conftest import snapshot, write_wav
 
 BAD = "84_1_000002_000000"
+UTTERANCES = ("inputs", "outputs", "rejects", "speakers")
 
 
 def bad_wav(root: Path) -> Path:
@@ -65,7 +69,10 @@ def test_an_unusable_utterance_is_a_reject_when_that_is_allowed(case: str, libri
     damage, reason = UNUSABLE[case]
     damage(libritts)
     result = prepare(str(libritts), str(tmp_path / "kaldi"), max_reject_share=0.25)
-    assert result.counts == {"inputs": 4, "outputs": 3, "rejects": 1, "speakers": 2}
+    assert {name: result.counts[name] for name in UTTERANCES} == {
+        "inputs": 4, "outputs": 3, "rejects": 1, "speakers": 2,
+    }  # fmt: skip
+    assert result.counts["seen"] == 4 + result.counts["ignored"]
     rejects = read_rejects(str(tmp_path / "kaldi"))
     assert list(rejects) == [BAD]
     assert reason in rejects[BAD]
@@ -76,7 +83,7 @@ def test_an_unusable_utterance_is_a_reject_when_that_is_allowed(case: str, libri
 def test_what_later_stages_can_deal_with_is_kept(case: str, libritts: Path, tmp_path: Path) -> None:
     USABLE[case](libritts)
     counts = prepare(str(libritts), str(tmp_path / "kaldi"), max_reject_share=0).counts
-    assert counts == {"inputs": 4, "outputs": 4, "rejects": 0, "speakers": 2}
+    assert {name: counts[name] for name in UTTERANCES} == {"inputs": 4, "outputs": 4, "rejects": 0, "speakers": 2}
 
 
 def test_the_files_of_a_libritts_subset(libritts: Path, tmp_path: Path) -> None:
@@ -140,7 +147,7 @@ BAD_KALDI: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "speaker with a space": (
         lambda root: (root / "utt2spk").write_text("a anna maria\nb bert\n"),
-        "utt2spk: the speaker of a has a space in it: 'anna maria'",
+        "the first is a: {root}/my recordings/a.wav: the speaker of a has a space in it: 'anna maria'",
     ),
     "spk2utt disagrees": (
         lambda root: (root / "spk2utt").write_text("anna a b\n"),
@@ -159,20 +166,10 @@ def test_own_data_that_is_wrong_is_named(case: str, kaldi: Path, tmp_path: Path,
     prepare(str(kaldi), str(output))
     damage, message = BAD_KALDI[case]
     damage(kaldi)
-    assert message in fails("prepare", "--src-dir", kaldi, "--des-dir", output, unchanged=output)
+    assert message.format(root=kaldi) in fails("prepare", "--src-dir", kaldi, "--des-dir", output, unchanged=output)
 
 
-def test_an_utterance_that_is_there_twice_names_both_files(
-    libritts: Path, tmp_path: Path, fails: Callable[..., str]
-) -> None:
-    write_wav(libritts / "84" / "9" / f"{BAD}.wav")
-    error = fails("prepare", "--src_dir", libritts, "--des_dir", tmp_path / "kaldi", unchanged=tmp_path)
-    assert f"utterance {BAD} is there twice" in error
-    assert f"84/1/{BAD}.wav and " in error
-    assert f"84/9/{BAD}.wav" in error
-
-
-def test_a_store_that_is_away_is_no_fault_of_the_utterances(
+def test_a_store_that_does_not_answer_is_no_fault_of_the_utterances(
     kaldi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", "http://127.0.0.1:9")
@@ -208,3 +205,13 @@ def test_a_corpus_in_a_store_is_prepared_there(libritts: Path, s3_folder: str) -
     utterances = read_kaldi(storage.join(s3_folder, "kaldi")).utterances
     assert utterances[0].wav == f"{s3_folder}/dev-clean/174/5/174_5_000001_000000.wav"
     assert len(utterances) == 4
+
+
+def test_the_command_rejects_what_the_samples_show(libritts: Path, tmp_path: Path) -> None:
+    soundfile.write(bad_wav(libritts), np.zeros(24_000), 24_000, subtype="PCM_16")
+    options = ["prepare", "--src_dir", str(libritts), "--des_dir", str(tmp_path / "out"), "--max_reject_share", "0.25"]
+    assert main(options) == 0
+    assert read_rejects(str(tmp_path / "out")) == {BAD: f"{bad_wav(libritts)}: is silent: -100 dB of full scale"}
+    assert main([*options, "--check_audio", "header"]) == 0
+    assert not read_rejects(str(tmp_path / "out"))
+    assert main([*options, "--min-level", "-1", "--max_reject_share", "0"]) == 1
