@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,7 +33,7 @@ from cosyflow.progress import format_seconds, say
 
 RENEW_SECONDS = 5.0
 SILENT_SECONDS = 30.0
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 TELL_SECONDS = 15.0
 RUN_VARIABLE = "COSYFLOW_RUN_ID"
 WORK = "work"
@@ -210,6 +211,10 @@ class Lease:
             f" taken over (lease {newest}, ours was {self.number}); it writes nothing any more, wait for the other"
         )
 
+    @property
+    def folder(self) -> str:
+        return self._records.folder
+
     @contextmanager
     def renewing(self) -> Iterator[None]:
         """Renews it in a thread while the `with` body runs."""
@@ -281,20 +286,66 @@ class Claim:
         return now - self._since >= self._times.silent
 
 
+class Wait:
+    """Attempts for a claim that say from time to time who is waited for.
+
+    Attributes:
+        lease: once it is taken.
+        waited: who was waited for; None when nobody was.
+    """
+
+    def __init__(self, claim: Claim, tell: Callable[[str], None]) -> None:
+        self.lease: Lease | None = None
+        self.waited: Holder | None = None
+        self._claim, self._tell = claim, tell
+        self._start = self._told = time.monotonic()
+
+    def attempt(self) -> Lease | None:
+        """The lease, if it can be had now or was taken before. Raises CosyFlowError when the store refuses."""
+        self.lease = self.lease or self._claim.attempt()
+        now, other = time.monotonic(), self._claim.before
+        if self.lease is None and other and (self.waited is None or now - self._told >= TELL_SECONDS):
+            same = "the same " if other.what == self._claim.holder.what else ""
+            since = f" ({format_seconds(now - self._start)} so far)" if self.waited else ""
+            self._tell(f"waits for {other}, which does {same}{other.what}{since}")
+            self.waited, self._told = other, now
+        return self.lease
+
+
+@contextmanager
+def holding(lease: Lease) -> Iterator[None]:
+    """Renews the lease in the `with` body, makes each write and removal below its folder only while it still holds,
+    and releases it at the end.
+
+    Raises:
+        OvertakenError: this process stood still for too long, and another one does its work.
+    """
+    try:
+        with lease.renewing(), storage.fenced(lease.folder, lease.check):
+            yield
+    except Exception as error:
+        if not isinstance(error, OvertakenError):
+            _check_if_possible(lease)  # the other one changes what this one reads
+        raise
+    finally:
+        with suppress(CosyFlowError):
+            lease.release()
+
+
 @contextmanager
 def held(
     folder: str, what: str, label: str = "", name: str = WORK, times: Times = DEFAULT_TIMES
 ) -> Iterator[Holder | None]:
-    """Has the folder to itself in the `with` body, after it has waited for whoever works there.
+    """Has the folder to itself in the `with` body, as `holding` does, after it has waited for whoever works there.
 
     Args:
         folder: local folder or s3:// prefix.
         what: the work, for those who wait for it.
         label: of the lines that say who is waited for; `what` where it is empty.
+        name: of the lease; those of other names in the same folder do not matter.
 
-    Yields whom it waited for; None when the folder was free. In the body each write and removal below the folder is
-    made only while the lease still holds. On a store that overwrites what it should only create there are no leases
-    (`storage.creates_once`), and nobody waits.
+    Yields whom it waited for; None when the folder was free. On a store that overwrites what it should only create
+    there are no leases (`storage.creates_once`), and nobody waits.
 
     Raises:
         OvertakenError: this process stood still for too long, and another one does its work.
@@ -304,22 +355,19 @@ def held(
         return
     missing = _missing_folders(folder)
     records = Records(folder, name)
-    claim = Claim(records, Holder(what), times)
-    waited, lease = _wait(claim, label or what, times.look)
+    wait = Wait(Claim(records, Holder(what), times), partial(say, label or what))
+    while (lease := wait.attempt()) is None:
+        time.sleep(times.look)
     try:
-        with lease.renewing(), storage.fenced(folder, lease.check):
-            yield waited
-    except BaseException as error:
-        if isinstance(error, Exception) and not isinstance(error, OvertakenError):
-            _check_reachable(lease)  # the other one changes what this one reads
-        _release(lease)
+        with holding(lease):
+            yield wait.waited
+    except BaseException:
         if lease.number == 1:
             _remove_traces(records, missing)
         raise
-    _release(lease)
 
 
-def _check_reachable(lease: Lease) -> None:
+def _check_if_possible(lease: Lease) -> None:
     try:
         with storage.impatient():
             lease.check()
@@ -327,33 +375,6 @@ def _check_reachable(lease: Lease) -> None:
         raise
     except CosyFlowError:  # nobody knows
         return
-
-
-def _release(lease: Lease) -> None:
-    with suppress(CosyFlowError):
-        lease.release()
-
-
-def _wait(claim: Claim, label: str, look_seconds: float) -> tuple[Holder | None, Lease]:
-    start = told = time.monotonic()
-    waited: Holder | None = None
-    while (lease := claim.attempt()) is None:
-        now = time.monotonic()
-        if claim.before is not None and (waited is None or now - told >= TELL_SECONDS):
-            say(label, waits_for(claim, now - start))
-            waited, told = claim.before, now
-        time.sleep(look_seconds)
-    return waited, lease
-
-
-def waits_for(claim: Claim, seconds: float) -> str:
-    """A line that says who is waited for."""
-    other = claim.before
-    if other is None:
-        return "waits for the store"
-    same = "the same " if other.what == claim.holder.what else ""
-    since = f" ({format_seconds(seconds)} so far)" if seconds >= 1 else ""
-    return f"waits for {other}, which does {same}{other.what}{since}"
 
 
 def _missing_folders(folder: str) -> list[Path]:

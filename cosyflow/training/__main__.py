@@ -42,24 +42,34 @@ def run(arguments: Arguments) -> Ending:
         CosyFlowError: what is asked for is not there, or an input is wrong.
     """
     from cosyflow.backends import keep_freed_memory
+    from cosyflow.checkpoint.state import Position
     from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
+    from cosyflow.training.loop import Ending
     from cosyflow.training.parent import PARENT_VARIABLE, watching_parent
     from cosyflow.training.ranks import process_group
     from cosyflow.training.resumption import check_folder
     from cosyflow.training.setup import Setup
     from cosyflow.training.stop import StopRequest
+    from cosyflow.training.turn import our_turn
 
     check_supported(arguments)
     recipe = read_recipe(arguments)
     with process_group(arguments.dist_backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
-        if ranks.is_first:
-            check_folder(arguments, recipe.conf_of(arguments.model))
-        if ranks.device.type == "cpu":
-            keep_freed_memory()
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
         parent = os.environ.get(PARENT_VARIABLE, "") if ranks.is_first else ""
-        with watching(heartbeat, on_stale=stop.ask), watching_parent(parent, on_end=stop.ask):
-            return _train(Setup(arguments, recipe, ranks), stop)
+        setup = Setup(arguments, recipe, ranks)
+        with (
+            watching(heartbeat, on_stale=stop.ask),
+            watching_parent(parent, on_end=stop.ask),
+            our_turn(arguments.model_dir, arguments.model, ranks, stop.__bool__, setup.tell) as is_ours,
+        ):
+            if not is_ours:
+                return Ending(Position(), finished=False, reason=stop.reason)
+            if ranks.is_first:
+                check_folder(arguments, setup.conf)
+            if ranks.device.type == "cpu":
+                keep_freed_memory()
+            return _train(setup, stop)
 
 
 def _train(setup: Setup, stop: StopRequest) -> Ending:
