@@ -143,7 +143,8 @@ def test_a_certain_failure_fails_once_and_a_retry_ends_without_a_job(launch: Lau
     """The retry says what is wrong and how to try again on purpose."""
     cluster.play("user-error")
     launch.fail(
-        rf"training job {NAMESPACE}/{launch.base}: train.data.list:3: no such shard \(it would fail again, and is not started again\)"
+        rf"training job {NAMESPACE}/{launch.base}: train.data.list:3: no such shard"
+        r" \(it would fail again, and is not started again\)"
     )
     start = time.monotonic()
     record = launch.model_dir / "failure.json"
