@@ -11,7 +11,7 @@ from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
 from cosyflow.config.options import STAGE_NAMES as STAGES
 
-TOOLS = ("stand-ins", "inspect", "synthesize", "models")
+TOOLS = ("stand-ins", "inspect", "synthesize", "models", "gc")
 
 
 def module_name(command: str) -> str:

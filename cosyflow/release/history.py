@@ -16,10 +16,10 @@ from typing import Any
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.provenance import is_local
+from cosyflow.release.registry import MANIFEST_TAG
 from cosyflow.stage import MANIFEST, Manifest, earlier_manifest
 
 STAND_INS_TAG = "cosyflow.stand_ins"
-MANIFEST_TAG = "manifest"
 RUN_TAG = "mlflow_run_id"
 UNKNOWN = "unknown"
 LONGEST_TAG = 65_535

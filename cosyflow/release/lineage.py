@@ -11,11 +11,10 @@ from cosyflow.content import Digests
 from cosyflow.corpus.source import folder_digest
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
-from cosyflow.release.history import MANIFEST_TAG, read_chain, replaced
-from cosyflow.release.registry import Version
+from cosyflow.release.history import read_chain, replaced
+from cosyflow.release.registry import MANIFEST_TAG, REGISTERED_FROM_TAG, Version
 from cosyflow.stage import MANIFEST, Manifest, digest_of, find_finished, measure
 
-REGISTERED_FROM_TAG = "registered_from"
 SOURCE = "source"
 """In the details of a download that uses a folder of one's own in place."""
 

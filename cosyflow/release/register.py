@@ -12,8 +12,8 @@ from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress, say
 from cosyflow.provenance import git_commit
 from cosyflow.release.history import RUN_TAG, STAND_INS_TAG
-from cosyflow.release.lineage import REGISTERED_FROM_TAG
 from cosyflow.release.registry import (
+    REGISTERED_FROM_TAG,
     aliases_of,
     connect,
     is_absent,

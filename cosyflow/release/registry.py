@@ -15,6 +15,10 @@ from cosyflow.errors import CosyFlowError, Problem, RefusalError
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 PAGE = 200
+REGISTERED_FROM_TAG = "registered_from"
+MANIFEST_TAG = "manifest"
+FOLDER_TAGS = (REGISTERED_FROM_TAG, MANIFEST_TAG)
+"""Tags of a version that name the folders in which it was registered and made."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,7 @@ def read_versions(mlflow_uri: str, name: str) -> list[Version]:
     from mlflow.exceptions import MlflowException
 
     address = registry_address(mlflow_uri)
-    file = Path(address.removeprefix(SQLITE))
-    if address.startswith(SQLITE) and not file.exists():  # MLflow would make it
-        raise CosyFlowError(f"{address}: no such model registry; {file} does not exist")
+    _refuse_new_file(address)
     with registry_errors(address):
         client = connect(address)
         try:
@@ -90,6 +92,23 @@ def read_versions(mlflow_uri: str, name: str) -> list[Version]:
                 raise
             raise CosyFlowError(f"{name}: no such model in the registry {address}{_known(client)}") from error
         return [_version(found, aliases) for found in _search(client, name)]
+
+
+def folders_of_versions(mlflow_uri: str) -> list[str]:
+    """The places that the versions of all names were registered from and are made of, as their tags tell them."""
+    address = registry_address(mlflow_uri)
+    _refuse_new_file(address)
+    with registry_errors(address):
+        client = connect(address)
+        names, token = [], None
+        while True:
+            page = client.search_registered_models(max_results=PAGE, page_token=token)
+            names += [model.name for model in page]
+            token = page.token
+            if not token:
+                break
+        versions = [version for name in names for version in _search(client, name)]
+    return [folder for version in versions for tag in FOLDER_TAGS if (folder := version.tags.get(tag))]
 
 
 def read_version(mlflow_uri: str, name: str, number: int | None) -> Version:
@@ -104,6 +123,12 @@ def read_version(mlflow_uri: str, name: str, number: int | None) -> Version:
             return version
     there = ", ".join(str(version.version) for version in versions)
     raise CosyFlowError(f"{name}: no version {number} in the registry; there are {there}")
+
+
+def _refuse_new_file(address: str) -> None:
+    file = Path(address.removeprefix(SQLITE))
+    if address.startswith(SQLITE) and not file.exists():  # MLflow would make it
+        raise CosyFlowError(f"{address}: no such model registry; {file} does not exist")
 
 
 def _version(found: Any, aliases: dict[str, int]) -> Version:

@@ -230,6 +230,13 @@ def _no_write_access(record: Record) -> Iterator[Problem]:
             probe = storage.join(root, PROBE)
             storage.write_text(probe, "")
             storage.remove(probe)
+            if not storage.creates_once(root):
+                text = (
+                    f"{root}: the store overwrites an object that should only be created (it has no conditional"
+                    " writes), so runs at the same time may do equal work twice, and disturb each other; start one at"
+                    " a time"
+                )
+                yield Problem("data_root", text, is_warning=True)
             return
         there = next(path for path in [Path(root).absolute(), *Path(root).absolute().parents] if path.exists())
         if not there.is_dir():

@@ -20,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
     times = lease.Times(renew=args.silent / 10, silent=args.silent, look=min(args.silent / 10, 0.2))
     if args.elsewhere:
-        lease.this_process = lambda: ""  # type: ignore[assignment]
+        lease.records.this_process = lambda: ""  # type: ignore[assignment]
     made = storage.join(args.folder, "made.txt")
     try:
         with lease.held(args.folder, "some work", args.name, times=times):

@@ -16,7 +16,7 @@ import pytest
 from cosyflow import lease, storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.lease import Claim, Holder, OvertakenError, Records, Times, held
-from cosyflow.processes import has_ended, this_process
+from cosyflow.processes import HOST, has_ended, this_process
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 QUICK = Times(renew=0.1, silent=1.0, look=0.1)
@@ -118,7 +118,7 @@ def test_the_second_waits_for_the_first_and_says_so(folder: str, start: Starter)
     second = start(folder, "second")
     out, err = second.communicate(timeout=30)
     assert second.returncode == 0, err
-    assert f"[second] waits for process {first.pid} on {lease.HOST}, which does the same some work" in out
+    assert f"[second] waits for process {first.pid} on {HOST}, which does the same some work" in out
     assert storage.read_text(storage.join(folder, "made.txt")).split("\n")[:-1] == [
         "first begins", "first ends", "second begins", "second ends",
     ]  # fmt: skip

@@ -193,3 +193,29 @@ def test_what_was_not_made_is_known_as_such() -> None:
 
 def test_positions_count_the_stages_from_one() -> None:
     assert [position(stage) for stage in STAGES] == [f"{place}/10" for place in range(1, 11)]
+
+
+def test_equal_work_at_the_same_time_is_done_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    work, record = Work(), world.record()
+    inputs = [finish(record, "download")["download/dev"]]
+    first, second = (find_work(replace(PREPARE, work=work), record, "dev", inputs, Digests()) for _ in range(2))
+    assert first.finished is second.finished is None, "both find nothing done"
+    made, reused = execute(first, record), execute(second, record)
+    assert (made.reused, reused.reused) == (False, True)
+    assert len(work.folders) == 1
+    assert "meanwhile: reuses" in capsys.readouterr().out
+
+
+def test_what_killed_attempts_were_writing_is_removed(world: World) -> None:
+    def work(job: Job) -> StageResult:
+        assert [path.name for path in Path(job.output).rglob("*.part")] == [".not-ours.part"]
+        return Work()(job)
+
+    record = world.record()
+    inputs = [finish(record, "download")["download/dev"]]
+    found = find_work(replace(PREPARE, work=work), record, "dev", inputs, Digests())
+    for name in (".text.0123456789ab.part", "parts/.000001.json.ba9876543210.part", ".not-ours.part"):
+        path = Path(found.folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    execute(found, record)

@@ -14,30 +14,30 @@ before it changes anything in the folder (`storage.fenced`), and ends.
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError, OutageError
-from cosyflow.processes import HOST, has_ended, this_process
+from cosyflow.lease.records import RUN_VARIABLE, WORK, Holder, Records, is_live, packed, unpacked
+from cosyflow.processes import has_ended
 from cosyflow.progress import format_seconds, say
+
+__all__ = [
+    "LOOK_SECONDS", "RENEW_SECONDS", "RUN_VARIABLE", "SILENT_SECONDS", "WORK", "Claim", "Holder", "Lease",
+    "OvertakenError", "Records", "Times", "Wait", "held", "holding", "is_live",
+]  # fmt: skip
 
 RENEW_SECONDS = 5.0
 SILENT_SECONDS = 30.0
 LOOK_SECONDS = 0.5
 TELL_SECONDS = 15.0
-RUN_VARIABLE = "COSYFLOW_RUN_ID"
-WORK = "work"
-"""The name of a folder's lease where nothing else is said."""
 
 
 class OvertakenError(CosyFlowError):
@@ -47,28 +47,6 @@ class OvertakenError(CosyFlowError):
 def seconds_now() -> float:
     """Seconds on a clock that also runs while the machine sleeps, where there is one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who has a lease, or wants it.
-
-    Attributes:
-        what: the work, e.g. "prepare dev-clean".
-        run: id of the run that the work is a task of; "" outside of one.
-        process: see `cosyflow.processes`.
-        token: of this attempt alone.
-    """
-
-    what: str
-    host: str = HOST
-    pid: int = field(default_factory=os.getpid)
-    run: str = field(default_factory=lambda: os.environ.get(RUN_VARIABLE, ""))
-    process: str = field(default_factory=lambda: this_process())
-    token: str = field(default_factory=lambda: secrets.token_hex(8))
-
-    def __str__(self) -> str:
-        return f"{self.run or f'process {self.pid}'} on {self.host}"
 
 
 @dataclass(frozen=True)
@@ -92,64 +70,6 @@ class Times:
 
 
 DEFAULT_TIMES = Times()
-
-
-class Records:
-    """The files of one lease."""
-
-    def __init__(self, folder: str, name: str = WORK) -> None:
-        self.folder = folder
-        self.name = quote(name, safe="")
-        self.place = storage.join(folder, storage.LEASES)
-
-    def uri(self, number: int) -> str:
-        return storage.join(self.place, f"{self.name}.{number}")
-
-    def numbers(self) -> list[int]:
-        """Lowest first."""
-        names = (file.path.rpartition(".") for file in storage.list_files(self.place))
-        return sorted(int(number) for name, _, number in names if name == self.name and number.isdecimal())
-
-    def newest(self) -> int:
-        """The highest number; 0 when there never was a holder."""
-        return max(self.numbers(), default=0)
-
-    def read(self, number: int) -> bytes:
-        """What the file of a number says; nothing when a higher number has removed it."""
-        try:
-            return storage.read_bytes(self.uri(number))
-        except OutageError:
-            raise
-        except CosyFlowError:
-            return b""
-
-    def create(self, number: int, content: bytes) -> bool:
-        return storage.create(self.uri(number), content)
-
-    def write(self, number: int, content: bytes) -> None:
-        storage.write_bytes(self.uri(number), content)
-
-    def remove_below(self, number: int) -> None:
-        """Removes what earlier holders have left."""
-        for lower in self.numbers():
-            if lower < number:
-                storage.remove(self.uri(lower))
-        storage.remove_unfinished(self.place, f"{self.name}.")
-
-
-def _packed(holder: Holder, renewals: int, released: bool = False) -> bytes:
-    return json.dumps({**asdict(holder), "renewals": renewals, "released": released}).encode()
-
-
-def _unpacked(content: bytes) -> tuple[Holder | None, bool]:
-    """The holder, and whether it is done. A file that is being created says neither."""
-    try:
-        values = json.loads(content)
-        values.pop("renewals")
-        released = bool(values.pop("released"))
-        return Holder(**values), released
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None, False
 
 
 class Lease:
@@ -186,15 +106,15 @@ class Lease:
         """Marks the lease as done with."""
         with self._lock:
             if not self._lost:
-                self._records.write(self.number, _packed(self.holder, self._renewals + 1, released=True))
+                self._records.write(self.number, packed(self.holder, self._renewals + 1, released=True))
 
     def _renew(self) -> None:
         now = self._times.clock()
-        mine, _ = _unpacked(self._records.read(self.number))
+        mine, _ = unpacked(self._records.read(self.number))
         if mine and mine.token == self.holder.token:
             # A file system on a network shows what others have changed in a folder after one has changed it oneself.
             self._renewals += 1
-            self._records.write(self.number, _packed(self.holder, self._renewals))
+            self._records.write(self.number, packed(self.holder, self._renewals))
             newest = self._records.newest()
             if newest == self.number:
                 self._confirmed = now
@@ -203,7 +123,7 @@ class Lease:
 
     def _why_lost(self) -> str:
         newest = self._records.newest()
-        other, _ = _unpacked(self._records.read(newest)) if newest else (None, False)
+        other, _ = unpacked(self._records.read(newest)) if newest else (None, False)
         if other is None or other.token == self.holder.token:
             return f"{self._records.folder}: its lease was removed while this process worked there; start it again"
         return (
@@ -262,14 +182,14 @@ class Claim:
         now = self._times.clock()
         newest = self._records.newest()
         content = self._records.read(newest) if newest else b""
-        holder, released = _unpacked(content)
+        holder, released = unpacked(content)
         if holder and holder.token == self.holder.token:  # the answer to our creation was lost
             return self._taken(newest, now)
         self.before = None if released else holder
         if newest and not released and not self._may_be_taken_over(newest, content, holder, now):
             return None
         number = newest + 1
-        if not self._records.create(number, _packed(self.holder, 0)) or self._records.newest() != number:
+        if not self._records.create(number, packed(self.holder, 0)) or self._records.newest() != number:
             return None  # somebody was quicker, now or long ago
         return self._taken(number, now)
 
