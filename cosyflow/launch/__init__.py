@@ -1,1 +1,1 @@
-"""Runs a training command and tells the truth about how it ended."""
+"""Runs a training command, here or as a job of a cluster, and reports how it ended."""

@@ -198,7 +198,7 @@ class Cluster:
                 response.release_conn()
 
     def own_pod(self) -> Object | None:
-        """The pod that this process runs in; None outside of a cluster, or where no variable tells its name."""
+        """The pod that this process runs in; None outside of a cluster, or where no variable has its name."""
         if not in_a_pod():
             return None
         for variable in POD_NAME_VARIABLES:

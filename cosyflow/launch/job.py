@@ -78,7 +78,7 @@ def train_in_cluster(
         CosyFlowError: the training failed, would fail again, does not start, or belongs to another run; or the cluster
             refuses it.
     """
-    tell = partial(say, f"train {arguments.model}")
+    report = partial(say, f"train {arguments.model}")
     cluster = Cluster(kind, settings.namespace)
     surroundings = patiently(partial(look_around, cluster), settings.outage_seconds)
     settings = _complete(settings, surroundings)
@@ -98,12 +98,12 @@ def train_in_cluster(
         owner=surroundings.owner,
         asks_cluster=surroundings.parent is not None,
     )
-    timeline = Timeline(storage.join(arguments.model_dir, TIMELINE_FILE), tell)
+    timeline = Timeline(storage.join(arguments.model_dir, TIMELINE_FILE), report)
     work = work_of(arguments, settings.image, run)
     attempts = Attempts(cluster, spec, arguments.model_dir, work, timeline, log)
     attempts.check_free()
     _copy_settings(arguments, as_pods_see(arguments))
-    with beating(storage.join(arguments.model_dir, HEARTBEAT_FILE), tell):
+    with beating(storage.join(arguments.model_dir, HEARTBEAT_FILE), report):
         end = attempts.to_the_end()
     if end.kind != "succeeded":
         raise CosyFlowError(f"training job {spec.namespace}/{spec.name}: {end.reason}; see {timeline.uri}")
@@ -160,13 +160,13 @@ def _complete(settings: JobSettings, surroundings: Surroundings) -> JobSettings:
 
 
 def as_pods_see(arguments: Arguments) -> Arguments:
-    """The arguments with the recipe and DeepSpeed's settings beside the model, where the launcher copies them to."""
-    beside: dict[str, Any] = {"config": storage.join(arguments.model_dir, RECIPE_FILE)}
+    """The arguments with recipe and DeepSpeed's settings in the model's folder, where the launcher copies them to."""
+    changed: dict[str, Any] = {"config": storage.join(arguments.model_dir, RECIPE_FILE)}
     if arguments.train_engine == "deepspeed":
-        beside["deepspeed_config"] = storage.join(arguments.model_dir, DEEPSPEED_FILE)
+        changed["deepspeed_config"] = storage.join(arguments.model_dir, DEEPSPEED_FILE)
     if not arguments.run_name:  # the copy of the recipe has lost its name
-        beside["run_name"] = f"{arguments.recipe_name}-{arguments.model}"
-    return replace(arguments, **beside)
+        changed["run_name"] = f"{arguments.recipe_name}-{arguments.model}"
+    return replace(arguments, **changed)
 
 
 def _copy_settings(here: Arguments, there: Arguments) -> None:

@@ -29,7 +29,7 @@ REFUSAL = "Refusal: "
 
 @dataclass(frozen=True)
 class RankError:
-    """What the process that failed first left behind."""
+    """The error of the process that failed first."""
 
     rank: int
     message: str
@@ -90,7 +90,7 @@ def _environment(num_processes: int, on_cpu: bool) -> dict[str, str]:
 
 @contextmanager
 def _forwarding_sigterm(process: subprocess.Popen[str]) -> Iterator[threading.Event]:
-    """Hands SIGTERM on to the processes, which then save and end; the event tells whether there was one."""
+    """Forwards SIGTERM to the processes, which then save and end; the event is set when there was one."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
         yield stopped

@@ -12,7 +12,7 @@ def processes(gpus_per_node: int, devices: int) -> int:
 
     Args:
         gpus_per_node: as it is asked for: -1 is one for each device, or one without a device; 0 is one on the CPU; a
-            number on a machine without devices is so many on the CPU.
+            number on a machine without devices is that number on the CPU.
         devices: CUDA devices of the machine.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a training job's pods get that a recipe does not tell, from a YAML file."""
+"""What a training job's pods get that a recipe does not say, from a YAML file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JobSettings:
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=lambda: ["torchrun"])
-    """What starts the processes of a node as the PET_* variables tell."""
+    """What starts the processes of a node as the PET_* variables say."""
     service_account: str = "default"
     run_as_user: int | None = None
     """User id of the processes; by default the image's, which must not be root."""

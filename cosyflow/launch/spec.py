@@ -28,7 +28,7 @@ class JobSpec:
         module: what every process runs, with `arguments`.
         num_nodes: pods.
         gpus_per_node: devices and processes of a pod; 0 is one process without a device.
-        env: variables beside those of `settings`, which win.
+        env: variables; those of `settings` go before them.
         owner: the object with which the job is deleted, as an ownerReference.
         asks_cluster: give the pods their account's token, for questions about the training's parent.
     """

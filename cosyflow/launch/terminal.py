@@ -11,7 +11,7 @@ _CLEAR = "\r\x1b[2K"
 
 
 class Screen:
-    """Shows lines: as they are in a file or pipe; on a terminal with a bar for those that tell how far the run is."""
+    """Shows lines: as they are in a file or pipe; on a terminal with a bar for those that say how far the run is."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

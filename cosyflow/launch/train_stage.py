@@ -33,7 +33,7 @@ DEFAULTS = LaunchOptions()
 def launch(
     arguments: Arguments, options: LaunchOptions = DEFAULTS, task_config: Mapping[str, Any] | None = None
 ) -> StageResult:
-    """Trains as the arguments tell, and waits for the end.
+    """Trains as the arguments say, and waits for the end.
 
     Args:
         arguments: of the training processes.
@@ -93,7 +93,7 @@ def _check(arguments: Arguments, options: LaunchOptions, in_cluster: bool) -> in
 
 @contextmanager
 def _log_file(model_dir: str) -> Iterator[Path]:
-    """A file for the output, which ends up beside the model, also when the body raises."""
+    """A file for the output, which ends up in the model's folder, also when the body raises."""
     if not storage.is_remote(model_dir):
         yield Path(model_dir) / LOG_FILE
         return

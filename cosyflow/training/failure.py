@@ -1,4 +1,4 @@
-"""Why an attempt at a training failed, left beside the model: what would fail again is not started again.
+"""Why an attempt at a training failed, left in the model's folder: what would fail again is not started again.
 
 The process that failed knows best. Input that is wrong stays wrong; a store that does not answer, a killed process or
 a lost node say nothing about the next attempt. A loss that is not finite is certain when it comes a second time at the

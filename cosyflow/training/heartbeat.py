@@ -25,7 +25,7 @@ HEARTBEAT_VARIABLE = "COSYFLOW_HEARTBEAT"
 
 
 class Silence:
-    """How long there was no beat, as far as one can tell: the time when the store was out of reach does not count."""
+    """How long there was no beat, as far as can be known: the time when the store was unreachable does not count."""
 
     def __init__(self) -> None:
         self._since: float | None = None

@@ -33,7 +33,7 @@ class End:
     """How an attempt ended. Only one that failed while it ran is worth another attempt.
 
     Attributes:
-        cause: what the training itself said, to tell whether two attempts failed for the same reason.
+        cause: what the training itself said, to see whether two attempts failed for the same reason.
     """
 
     kind: Literal["succeeded", "failed", "deleted", "stuck"]

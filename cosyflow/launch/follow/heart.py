@@ -14,12 +14,12 @@ from cosyflow.training.heartbeat import BEAT_SECONDS
 
 
 @contextmanager
-def beating(heartbeat: str, tell: Callable[[str], None], interval_seconds: float = BEAT_SECONDS) -> Iterator[None]:
+def beating(heartbeat: str, report: Callable[[str], None], interval_seconds: float = BEAT_SECONDS) -> Iterator[None]:
     """Renews the object every few seconds while the `with` body runs.
 
     Args:
         heartbeat: URI of the object.
-        tell: is told when the store becomes unreachable, and when it is back.
+        report: is called when the store becomes unreachable, and when it is back.
 
     Raises:
         CosyFlowError: the first beat cannot be written.
@@ -38,11 +38,11 @@ def beating(heartbeat: str, tell: Callable[[str], None], interval_seconds: float
                 beat(number)
             except CosyFlowError as error:
                 if reachable:
-                    tell(f"cannot renew the heartbeat: {error}")
+                    report(f"cannot renew the heartbeat: {error}")
                 reachable = False
             else:
                 if not reachable:
-                    tell("renews the heartbeat again")
+                    report("renews the heartbeat again")
                 reachable = True
 
     beat(0)

@@ -44,7 +44,7 @@ def failures(pods: Sequence[Object], container: str) -> list[PodFailure]:
     """The pods that failed by themselves, the first to fail first.
 
     Args:
-        container: name of the one that trains; what is injected beside it does not count.
+        container: name of the one that trains; what others inject does not count.
     """
     found: list[tuple[str, PodFailure]] = []
     for pod in pods:

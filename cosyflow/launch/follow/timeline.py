@@ -12,25 +12,25 @@ from cosyflow.errors import CosyFlowError
 
 
 class Timeline:
-    """Entries of `time` (RFC 3339, UTC), `event` and whatever tells more, one JSON object a line.
+    """Entries of `time` (RFC 3339, UTC), `event` and further facts, one JSON object a line.
 
     An existing file is gone on with. The file is written again after each entry; what cannot be written now is written
     with the next entry.
     """
 
-    def __init__(self, uri: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, uri: str, report: Callable[[str], None]) -> None:
         self.uri = uri
-        self._tell = tell
+        self._report = report
         self._lock = threading.Lock()
         self._text = storage.read_text(uri) if storage.exists(uri) else ""
 
     def add(self, event: str, message: str, **more: object) -> None:
-        """Notes an event and tells its message."""
+        """Notes an event and reports its message."""
         entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, "message": message}
-        self._tell(message)
+        self._report(message)
         with self._lock:
             self._text += json.dumps(entry | more, ensure_ascii=False) + "\n"
             try:
                 storage.write_text(self.uri, self._text)
             except CosyFlowError as error:
-                self._tell(f"cannot write {self.uri} now: {error}")
+                self._report(f"cannot write {self.uri} now: {error}")

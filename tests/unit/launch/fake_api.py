@@ -1,6 +1,6 @@
 """An API server for the launcher's tests: real HTTP, one namespace of PyTorchJobs, and an operator playing recordings.
 
-A recording (sequences/*.yaml) has a list of steps for each attempt of a job. A step is played `after` so many seconds
+A recording (sequences/*.yaml) has a list of steps for each attempt of a job. A step is played `after` some seconds
 and may hold the job's new `status`, new statuses of its `pods` by role, lines that a pod `prints`, `events` by object,
 an error that the training `leaves` ({kind, message, update}; the kind is a class of cosyflow.errors), and a `fault`:
 the next watch ends with 410 (`gone`) or in mid-air (`cut`), the server answers 503 for some `seconds` (`down`), or
@@ -308,7 +308,7 @@ class Server(ThreadingHTTPServer):
         self.cluster = FakeCluster()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no trouble."""
+        """A client that has gone is no trouble."""
 
     def kubeconfig(self) -> str:
         """A kubeconfig that leads here."""

@@ -99,7 +99,7 @@ def test_an_outage_of_the_store_is_told_once_and_survived(tmp_path: Path) -> Non
             back.set()
 
     with beating(str(folder / "heartbeat"), tell, interval_seconds=0.05):
-        folder.rename(tmp_path / "away")
+        folder.rename(tmp_path / "moved")
         folder.write_text("a file where the folder was")
         time.sleep(0.5)
         folder.unlink()
