@@ -32,8 +32,8 @@ PYTEST = OMP_NUM_THREADS=1 $(1) -m pytest --numprocesses 2 --dist loadfile --no-
 test: $(INSTALLED)
 	$(call PYTEST,$(BIN)/python) $(TESTS)
 
-# By marks, which say how long a test takes; tests/unit/core/test_fast_selection.py holds it to every package.
-FAST := -m "not slow and not medium and not cluster" tests/unit components
+# conftest.py has what --fast selects, and tests/unit/core/test_fast_selection.py holds it to every package.
+FAST := --fast tests/unit components
 test-fast: $(INSTALLED)
 	$(call PYTEST,$(BIN)/python) $(FAST)
 

@@ -1,10 +1,11 @@
-"""For all tests: no deadline that a busy machine misses, and a word on tests that have outgrown their mark."""
+"""For all tests: a quick selection, no deadline that a busy machine misses, a word on tests that outgrew their mark."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import settings
 
+LEFT_OUT_WHEN_FAST = {"medium", "slow", "cluster"}
 LIMITS = {"slow": float("inf"), "medium": 10.0}
 SECONDS = 1.0
 """How long a test may take on an idle core: by its mark, and without one."""
@@ -13,6 +14,22 @@ FAR = 3
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="of each test the first case, if it takes no second")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--fast"):
+        return
+    chosen: dict[str, pytest.Item] = {}
+    for item in items:
+        if not LEFT_OUT_WHEN_FAST & {mark.name for mark in item.iter_markers()}:
+            chosen.setdefault(item.nodeid.partition("[")[0], item)
+    kept = set(chosen.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 def limit(report: pytest.TestReport) -> float:

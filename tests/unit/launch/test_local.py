@@ -12,6 +12,7 @@ from cosyflow.launch.local import run_locally
 PROGRAM = "tests.unit.launch.failing"
 
 
+@pytest.mark.medium
 def test_output_is_shown_and_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "run" / "train.log"
     run_locally(PROGRAM, ["well"], 2, log)

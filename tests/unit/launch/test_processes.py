@@ -56,6 +56,7 @@ def test_a_job_has_the_devices_of_its_settings(resources: dict[str, dict[str, st
     assert devices_of(JobSettings(resources=resources)) == devices
 
 
+@pytest.mark.medium
 def test_processes_on_the_cpu_see_no_device(tmp_path, capfd, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     for on_cpu, seen in ((False, "'0'"), (True, "''")):
