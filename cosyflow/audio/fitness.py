@@ -47,15 +47,15 @@ class Measures:
     def why_unfit(self, limits: Limits) -> str | None:
         """The first limit that is not kept, with the measured value; None when all are."""
         if self.cancelled > limits.max_cancelled:
-            return f"its channels cancel each other, their mix is {self.cancelled:.0f} dB quieter; use one channel"
+            return f"channels cancel each other: their mix is {self.cancelled:.0f} dB quieter; use one of them"
         if self.is_silent:
-            return f"is silent: {self.level:.0f} dB of full scale"
+            return f"silent: {self.level:.0f} dB of full scale"
         if self.level < limits.min_level:
-            return f"its loud parts have {self.level:.1f} dB of full scale, at least {limits.min_level:g} dB are needed"
+            return f"too quiet: {self.level:.1f} dB of full scale, at least {limits.min_level:g} dB are needed"
         if abs(self.dc) > limits.max_dc:
-            return f"has a DC offset of {self.dc:.3f} of full scale, at most {limits.max_dc:g} is allowed"
+            return f"DC offset: {self.dc:.3f} of full scale, at most {limits.max_dc:g} is allowed"
         if self.clipped > limits.max_clipped:
-            return f"is clipped: {self.clipped:.1%} of its samples, at most {limits.max_clipped:.1%} are allowed"
+            return f"clipped: {self.clipped:.1%} of its samples, at most {limits.max_clipped:.1%} are allowed"
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 
@@ -11,12 +12,13 @@ from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
 from cosyflow.config.options import STAGE_NAMES as STAGES
 
-TOOLS = ("stand-ins", "inspect", "synthesize", "models", "gc")
+TOOLS = ("import", "stand-ins", "inspect", "synthesize", "models", "gc")
 
 
 def module_name(command: str) -> str:
     """The module that has a command's `configure(parser)` and `run(args)`."""
-    return f"cosyflow.cli.{command.replace('-', '_')}"
+    name = command.replace("-", "_")
+    return f"cosyflow.cli.{name}_" if keyword.iskeyword(name) else f"cosyflow.cli.{name}"
 
 
 def build_parser(only: str | None = None) -> Parser:

@@ -14,7 +14,6 @@ from cosyflow.corpus.kaldi import WAV_SCP, KaldiSource, KaldiUtterance, absolute
 from cosyflow.corpus.listing import list_all
 from cosyflow.corpus.names import safe_name, unused
 from cosyflow.corpus.pipes import COMMAND_ADVICE, is_command, run_command
-from cosyflow.corpus.segments import SEGMENTS
 from cosyflow.errors import CosyFlowError
 
 AUDIO = "audio"
@@ -79,10 +78,9 @@ class OwnKaldi:
         """
         utterance, segment = source.utterance, source.segment
         if not utterance.text:
-            raise CosyFlowError("empty transcript in the file text")
+            raise CosyFlowError("empty transcript: its line in the file text")
         if segment is not None and not utterance.wav:
-            path = storage.join(self._directory, SEGMENTS)
-            raise CosyFlowError(f"{path}: its recording {segment.recording} is not in wav.scp")
+            raise CosyFlowError(f"no recording: {segment.recording}, which segments names, is not in wav.scp")
         audio = self._recording(_recording_of(source), utterance.wav)
         written = self._written(audio)
         if segment is not None:

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from cosyflow import storage
-from cosyflow.audio.fitness import Limits, measure
-from cosyflow.audio.opener import inspect_audio, read_samples
+from cosyflow.audio.fitness import Limits
+from cosyflow.corpus.check import check_audio
 from cosyflow.corpus.kaldi import WAV_SCP, KaldiData, KaldiSource, KaldiUtterance, why_unwritable, write_kaldi
 from cosyflow.corpus.libritts import READ_THREADS, LibriTTSFile, read_libritts, read_transcript
 from cosyflow.corpus.own_kaldi import AUDIO, OwnKaldi
@@ -21,7 +21,6 @@ from cosyflow.progress import Progress, say
 from cosyflow.stage import StageResult
 
 UTT2DUR = "utt2dur"
-MIN_SAMPLE_RATE = 16_000
 SECONDS_PER_HOUR = 3600
 
 
@@ -149,23 +148,11 @@ def _check(source: _Source, limits: Limits | None) -> _Checked | CosyFlowError:
         read = source.read()
         if problem := why_unwritable(read.utterance):
             return CosyFlowError(f"{read.utterance.wav}: {problem[1]}")
-        return _Checked(read.utterance, _check_audio(read.audio, read.utterance.wav, limits))
+        return _Checked(read.utterance, check_audio(read.audio, read.utterance.wav, limits))
     except OutageError:  # no fault of the utterance
         raise
     except CosyFlowError as error:
         return error
-
-
-def _check_audio(audio: str, name: str, limits: Limits | None) -> float:
-    """Its length in seconds. Raises AudioError when it cannot be used."""
-    info = inspect_audio(audio, name)
-    if info.sample_rate < MIN_SAMPLE_RATE:
-        raise AudioError(f"{name}: {info.sample_rate} Hz, at least {MIN_SAMPLE_RATE} Hz are needed")
-    if limits is not None:
-        samples, sample_rate = read_samples(audio, name)
-        if reason := measure(samples, sample_rate).why_unfit(limits):
-            raise AudioError(f"{name}: {reason}")
-    return info.seconds
 
 
 def _libritts_sources(directory: str) -> _Found:

@@ -32,7 +32,9 @@ class Segment:
             end = None
         if self.start >= seconds or (end is not None and end > seconds):
             told = "its end" if self.end is None else f"{self.end:g}"
-            raise AudioError(f"{recording}: lasts {seconds:.2f} s, the segment is {self.start:g} to {told}")
+            raise AudioError(
+                f"{recording}: segment beyond the end: {seconds:.2f} s long, it is {self.start:g} to {told}"
+            )
         return self.of(recording, end)
 
     def of(self, recording: Locator, end: float | None) -> Locator:

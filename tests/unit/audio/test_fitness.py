@@ -36,20 +36,20 @@ FIT: dict[str, Callable[[], np.ndarray]] = {
     "a pure tone": lambda: 0.1 * np.sin(np.arange(RATE) / 17)[:, None],
 }
 UNFIT: dict[str, tuple[Callable[[], np.ndarray], str]] = {
-    "zeros": (lambda: np.zeros((RATE, 1)), "is silent"),
-    "zeros in two channels": (lambda: np.zeros((RATE, 2)), "is silent"),
-    "a constant": (lambda: np.full((RATE, 1), 0.5), "is silent"),
-    "one sample": (lambda: np.full((1, 1), 0.5), "is silent"),
+    "zeros": (lambda: np.zeros((RATE, 1)), "silent: "),
+    "zeros in two channels": (lambda: np.zeros((RATE, 2)), "silent: "),
+    "a constant": (lambda: np.full((RATE, 1), 0.5), "silent: "),
+    "one sample": (lambda: np.full((1, 1), 0.5), "silent: "),
     "antiphase": (lambda: np.hstack([speech_like(), -speech_like()]), "channels cancel each other"),
     "nearly antiphase": (lambda: np.hstack([speech_like(), -0.95 * speech_like()]), "channels cancel each other"),
-    "noise of the last bit": (lambda: np.random.default_rng(0).integers(-1, 2, (RATE, 1)) / 32768, "is silent"),
+    "noise of the last bit": (lambda: np.random.default_rng(0).integers(-1, 2, (RATE, 1)) / 32768, "silent: "),
     "quiet noise": (
         lambda: np.random.default_rng(0).integers(-40, 41, (RATE, 1)) / 32768,
-        "dB of full scale, at least -50 dB",
+        "too quiet: ",
     ),
-    "clipped": (lambda: np.clip(4 * speech_like(), -1, 1), "is clipped"),
-    "clipped, then made quieter": (lambda: 0.3 * np.clip(4 * speech_like(), -1, 1), "is clipped"),
-    "off centre": (lambda: speech_like(loudness=0.1) + 0.2, "DC offset of 0.2"),
+    "clipped": (lambda: np.clip(4 * speech_like(), -1, 1), "clipped: "),
+    "clipped, then made quieter": (lambda: 0.3 * np.clip(4 * speech_like(), -1, 1), "clipped: "),
+    "off centre": (lambda: speech_like(loudness=0.1) + 0.2, "DC offset: 0.2"),
 }
 
 

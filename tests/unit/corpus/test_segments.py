@@ -103,9 +103,9 @@ def test_what_is_wrong_with_a_segment_costs_that_segment(recordings: Path) -> No
     result = prepare(str(recordings / "own"), str(recordings / "out"), max_reject_share=0.9)
     assert (result.counts["inputs"], result.counts["rejects"]) == (5, 3)
     reasons = read_rejects(str(recordings / "out"))
-    assert "segments: its recording nowhere is not in wav.scp" in reasons["b"]
-    assert "lasts 2.00 s, the segment is 1 to 2.6" in reasons["d"]
-    assert "lasts 2.00 s, the segment is 2 to its end" in reasons["e"]
+    assert "no recording: nowhere, which segments names" in reasons["b"]
+    assert "segment beyond the end: 2.00 s long, it is 1 to 2.6" in reasons["d"]
+    assert "segment beyond the end: 2.00 s long, it is 2 to its end" in reasons["e"]
     # Kaldi lets a segment end half a second late
     assert [each.wav for each in read_kaldi(str(recordings / "out")).utterances][1].endswith("#t=1,2#t=1")
 
