@@ -35,9 +35,7 @@ def pairs(corpus: Corpus, *names: str) -> None:
         corpus.put(f"{name}.txt", f"Text {number}.")
 
 
-def test_the_command_shows_utterances_and_a_summary(
-    local_corpus: Corpus, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_shows_utterances_and_a_summary(local_corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(local_corpus, *(f"anna/a{n}" for n in range(7)), "bert/b")
     local_corpus.put("bert/b.wav", b"x")
     assert main(["import", local_corpus.place, local_corpus.dst]) == 0
@@ -224,7 +222,12 @@ def test_ffmpeg_itself_reads_m4a(local_corpus: Corpus, tmp_path: Path) -> None:
         pytest.skip("ffmpeg is not installed")
     (tmp_path / "a.wav").write_bytes(audio(1, seconds=1))
     (local_corpus.built / "a").mkdir()
-    assert os.spawnv(os.P_WAIT, program, ["ffmpeg", "-v", "error", "-i", f"{tmp_path}/a.wav", f"{local_corpus.built}/a/1.m4a"]) == 0
+    assert (
+        os.spawnv(
+            os.P_WAIT, program, ["ffmpeg", "-v", "error", "-i", f"{tmp_path}/a.wav", f"{local_corpus.built}/a/1.m4a"]
+        )
+        == 0
+    )
     local_corpus.put("a/1.txt", "One.")
     assert not local_corpus.run().reasons
 
@@ -245,7 +248,10 @@ def test_nothing_of_a_tree_vanishes(
     for name, ending in files:
         path = root / f"{name}{ending}"
         if not any(parent.is_file() for parent in path.parents) and not path.exists():
-            corpus.put(f"{name}{ending}", '{"text": "Hi."}' if ending == ".json" else audio(1) if "w" in ending.lower() else "Hi.")
+            corpus.put(
+                f"{name}{ending}",
+                '{"text": "Hi."}' if ending == ".json" else audio(1) if "w" in ending.lower() else "Hi.",
+            )
     for name, target in links:
         if not (root / name).exists() and not (root / name).is_symlink():
             (root / name).symlink_to(root / target if target else root)
