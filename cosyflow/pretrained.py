@@ -1,38 +1,18 @@
-"""The pretrained directory: which files a version has there, and what to do when one is missing."""
+"""The pretrained directory: which files a family has there, and what to do when one is missing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
+from cosyflow.families import families
+from cosyflow.families.parts import QWEN2_FOLDER, WHISPER_RANKS
 
 SPEAKER_MODEL = "campplus.onnx"
-QWEN2_FOLDER = "CosyVoice-BlankEN"
-WHISPER_RANKS = "multilingual.tiktoken"
-VOCODERS = ("hift.pt", "hifigan.pt")
-TEXT_TOKENIZERS = {"cosyvoice": WHISPER_RANKS, "cosyvoice2": QWEN2_FOLDER, "cosyvoice3": QWEN2_FOLDER}
-
 STAND_INS_MARK = "STAND_INS.json"  # in a directory of stand-ins
 STAND_IN_KEY = "cosyflow.stand_in"  # in the metadata of a stand-in ONNX model
 
 
-@dataclass(frozen=True)
-class SpeechTokenizer:
-    """A speech tokenizer: its file, how many codes it has, and how many tokens it makes of a second."""
-
-    file: str
-    codebook_size: int
-    tokens_per_second: int
-
-
-SPEECH_TOKENIZERS = {
-    "cosyvoice": SpeechTokenizer("speech_tokenizer_v1.onnx", 4096, 50),
-    "cosyvoice2": SpeechTokenizer("speech_tokenizer_v2.onnx", 6561, 25),
-    "cosyvoice3": SpeechTokenizer("speech_tokenizer_v3.onnx", 6561, 25),
-}
-
-_MADE_BY_STAND_INS = {SPEAKER_MODEL, QWEN2_FOLDER, *(each.file for each in SPEECH_TOKENIZERS.values())}
+_MADE_BY_STAND_INS = {SPEAKER_MODEL, QWEN2_FOLDER, *(each.speech_tokenizer.file for each in families())}
 
 
 def locate(directory: str, *names: str) -> str:
@@ -60,7 +40,8 @@ def how_to_get(*names: str) -> str:
 
 def codebook_size(onnx_path: str) -> int:
     """The number of codes of a speech tokenizer, by its file's name. Raises CosyFlowError for an unknown name."""
-    sizes = {each.file: each.codebook_size for each in SPEECH_TOKENIZERS.values()}
+    tokenizers = [each.speech_tokenizer for each in families()]
+    sizes = {each.file: each.codebook_size for each in tokenizers}
     name = storage.name(onnx_path)
     if name not in sizes:
         raise CosyFlowError(f"{onnx_path}: not one of {', '.join(sizes)}, so give its codebook_size")

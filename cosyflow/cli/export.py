@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 
 from cosyflow.errors import Problem, RefusalError
+from cosyflow.families import part_names
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="recipe, e.g. conf/cosyvoice2.yaml")
     parser.add_argument("--output_dir", required=True, help="folder to write to")
     part = parser.add_argument_group("one part")
-    part.add_argument(
-        "--model", choices=["llm", "flow", "hifigan"], default="llm", help="which part the weights are of"
-    )
+    part.add_argument("--model", choices=part_names(), default=part_names()[0], help="which part the weights are of")
     part.add_argument("--checkpoint", default="", help="weights to export, e.g. the averaged llm.pt")
     complete = parser.add_argument_group(
         "a complete model directory, from which the official code and synthesize speak"
@@ -21,25 +20,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     complete.add_argument(
         "--pretrained_dir", default="", help="gives the parts that are not trained, tokenizers and speaker model"
     )
-    complete.add_argument("--llm_model", default="", help="trained weights")
-    complete.add_argument("--flow_model", default="", help="trained weights")
-    complete.add_argument("--hifigan_model", default="", help="trained weights")
+    for name in part_names():
+        complete.add_argument(f"--{name}_model", default="", help="trained weights")
 
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow.config.load import load_config
-    from cosyflow.config.recipe import Part
     from cosyflow.lease import held
     from cosyflow.release.export import export_model
     from cosyflow.release.model_dir import assemble_model_dir
 
-    given: dict[Part, str] = {"llm": args.llm_model, "flow": args.flow_model, "hifigan": args.hifigan_model}
-    trained = {part: weights for part, weights in given.items() if weights}
+    trained = {part: weights for part in part_names() if (weights := getattr(args, f"{part}_model"))}
     if bool(args.checkpoint) == bool(args.pretrained_dir):
         text = "give it to export one part, or --pretrained_dir to make a model directory, and not both"
         raise RefusalError([Problem("--checkpoint", text)])
     if trained and not args.pretrained_dir:
-        text = "is missing; --llm_model, --flow_model and --hifigan_model need it, which has the other parts"
+        options = [f"--{part}_model" for part in part_names()]
+        text = f"is missing; {', '.join(options[:-1])} and {options[-1]} need it, which has the other parts"
         raise RefusalError([Problem("--pretrained_dir", text)])
     recipe = load_config(args.config)
     with held(args.output_dir, f"export {args.output_dir}"):

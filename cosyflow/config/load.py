@@ -13,8 +13,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from cosyflow.config.recipe import RECIPES, Recipe
+from cosyflow.config.recipe import Recipe, recipe_class
 from cosyflow.errors import Problem, RefusalError
+from cosyflow.families import family_names
 
 Location = tuple[str | int, ...]
 
@@ -113,15 +114,16 @@ def _apply_override(values: dict[str, Any], override: str, lines: dict[Location,
 def _validate(values: dict[str, Any], lines: dict[Location, int], path: str, problems: list[Problem]) -> Recipe | None:
     """The recipe, or None after adding what is wrong to `problems`."""
     version = values.get("version")
-    if version not in RECIPES:
-        text = f"{_where(('version',), lines, path)}: {version!r} is not one of {', '.join(RECIPES)}"
+    if version not in family_names():
+        text = f"{_where(('version',), lines, path)}: {version!r} is not one of {', '.join(family_names())}"
         problems.append(Problem("version", text))
         return None
+    kind = recipe_class(version)
     try:
-        recipe: Recipe = TypeAdapter(RECIPES[version]).validate_json(json.dumps(values))
+        recipe: Recipe = TypeAdapter(kind).validate_json(json.dumps(values))
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)
-        problems += [_describe(error, RECIPES[version], lines, path) for error in errors]
+        problems += [_describe(error, kind, lines, path) for error in errors]
         return None
     return recipe
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal
 
+from cosyflow.families import part_names
+
 STAGE_NAMES = (
     "download",
     "prepare",
@@ -97,7 +99,7 @@ def _argparse_settings(entry: Field[Any]) -> Mapping[str, Any]:
 class TrainingOptions:
     """How one part of a recipe is trained."""
 
-    model: str = option("What to train.", "llm", effect="identity", choices=("llm", "flow", "hifigan"))
+    model: str = option("What to train.", part_names()[0], effect="identity", choices=part_names())
     train_engine: str = option(
         "How processes train together.", "torch_ddp", effect="identity", choices=("torch_ddp", "deepspeed")
     )

@@ -1,35 +1,39 @@
-"""A recipe: everything that one YAML file of conf/ settles, for each version of CosyVoice."""
+"""A recipe: everything that one YAML file of conf/ settles. Each family has a kind of its own (cosyflow.families)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from cosyflow.config import vocoder
+from cosyflow import families
 from cosyflow.config.data import CorpusConf, FilterConf
-from cosyflow.config.flow import CosyVoice1FlowConfig, CosyVoice2FlowConfig, CosyVoice3FlowConfig, FlowConfig
-from cosyflow.config.llm import CosyVoice2LMConfig, CosyVoice3LMConfig, DPOConfig, LMConfig
+from cosyflow.config.flow import FlowConfig
+from cosyflow.config.llm import DPOConfig, LMConfig
 from cosyflow.config.mel import MelConf
 from cosyflow.config.training import GanTrainConf, TrainConf
-from cosyflow.config.transformer import CosyVoice1LMConfig
-from cosyflow.config.vocoder import GanLossConfig, HiFiGanConfig, MelLossConfig
-
-Version = Literal["cosyvoice", "cosyvoice2", "cosyvoice3"]
-Part = Literal["llm", "flow", "hifigan"]
+from cosyflow.config.vocoder import HiFiGanConfig
+from cosyflow.families import facet
 
 
 def section_of(part: str) -> str:
     """The section of a recipe that says how a part is trained."""
-    return "train_conf_gan" if part == "hifigan" else "train_conf"
+    return families.part(part).conf
+
+
+def recipe_class(version: str) -> type[Recipe]:
+    """The kind of recipe of a family. Raises CosyFlowError when there is no such family."""
+    found: type[Recipe] = facet(version, "recipe").RECIPE
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What the versions have in common. Unknown keys and wrong types are refused (see cosyflow.config.load)."""
+    """What the families have in common. Unknown keys and wrong types are refused (see cosyflow.config.load)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    version: Version
+    version: str
+    """The family."""
     sample_rate: int
     """Hz of the audio that is synthesised."""
     token_frame_rate: int
@@ -51,7 +55,7 @@ class Recipe:
 
     def conf_of(self, part: str) -> TrainConf:
         """How a part is trained."""
-        conf: TrainConf = getattr(self, section_of(part))
+        conf: TrainConf = getattr(self, families.family(self.version).part(part).conf)
         return conf
 
     def __post_init__(self) -> None:
@@ -97,54 +101,3 @@ class Recipe:
             raise ValueError(
                 f"train_conf_gan.window_frames: {samples} samples are too short for the transforms of hifigan"
             )
-
-
-def _cosyvoice1_hifigan() -> HiFiGanConfig:
-    mel = MelLossConfig(n_fft=1024, sampling_rate=22050, hop_size=256, win_size=1024)
-    return HiFiGanConfig(generator=vocoder.cosyvoice1(), loss=GanLossConfig(mel_spec_transform=(mel,)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosyVoice1Recipe(Recipe):
-    """CosyVoice."""
-
-    version: Literal["cosyvoice"]
-    sample_rate: int = 22050
-    token_frame_rate: int = 50
-    mel: MelConf = field(default_factory=lambda: MelConf(n_fft=1024, hop_size=256, win_size=1024))
-    llm: CosyVoice1LMConfig = field(default_factory=CosyVoice1LMConfig)
-    flow: CosyVoice1FlowConfig = field(default_factory=CosyVoice1FlowConfig)
-    hifigan: HiFiGanConfig = field(default_factory=_cosyvoice1_hifigan)
-    train_conf_gan: GanTrainConf = field(default_factory=lambda: GanTrainConf(window_frames=96))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosyVoice2Recipe(Recipe):
-    """CosyVoice 2."""
-
-    version: Literal["cosyvoice2"]
-    sample_rate: int = 24000
-    token_frame_rate: int = 25
-    llm: CosyVoice2LMConfig = field(default_factory=CosyVoice2LMConfig)
-    flow: CosyVoice2FlowConfig = field(default_factory=CosyVoice2FlowConfig)
-    hifigan: HiFiGanConfig = field(default_factory=HiFiGanConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosyVoice3Recipe(Recipe):
-    """CosyVoice 3."""
-
-    version: Literal["cosyvoice3"]
-    sample_rate: int = 24000
-    token_frame_rate: int = 25
-    mel: MelConf = field(default_factory=lambda: MelConf(fmax=None))
-    llm: CosyVoice3LMConfig = field(default_factory=CosyVoice3LMConfig)
-    flow: CosyVoice3FlowConfig = field(default_factory=CosyVoice3FlowConfig)
-    hifigan: HiFiGanConfig = field(default_factory=lambda: HiFiGanConfig(generator=vocoder.cosyvoice3()))
-
-
-RECIPES: dict[str, type[Recipe]] = {
-    "cosyvoice": CosyVoice1Recipe,
-    "cosyvoice2": CosyVoice2Recipe,
-    "cosyvoice3": CosyVoice3Recipe,
-}

@@ -19,6 +19,7 @@ import yaml
 from cosyflow import storage
 from cosyflow.config.options import STAGE_NAMES, LaunchOptions, TrainingOptions, option
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
+from cosyflow.families import DEFAULT_RECIPE
 
 AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
@@ -42,7 +43,7 @@ class Data:
         "Folder or s3:// prefix below which all stages keep their data. Every task must see it.", place=True
     )
     recipe: str = option(
-        "Name of a file of conf/ without .yaml (cosyvoice2, cosyvoice2.tiny), or the path of a recipe.", "cosyvoice2"
+        "Name of a file of conf/ without .yaml (cosyvoice2, cosyvoice2.tiny), or the path of a recipe.", DEFAULT_RECIPE
     )
     overrides: tuple[str, ...] = option(
         'Settings that replace those of the recipe, e.g. ["train_conf.max_epoch=20"].', ()

@@ -18,7 +18,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cosyflow import storage
-from cosyflow.config.recipe import RECIPES, Recipe
+from cosyflow.config.recipe import Recipe, recipe_class
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run import config
 from cosyflow.run.config import Run
@@ -110,7 +110,7 @@ class Record:
 
     @property
     def version(self) -> str:
-        """Of CosyVoice: "cosyvoice2"."""
+        """The model family."""
         return self.recipe.version
 
     @property
@@ -145,5 +145,5 @@ class Record:
 
 
 def _read_recipe(values: dict[str, Any]) -> Recipe:
-    recipe: Recipe = TypeAdapter(RECIPES[values["version"]]).validate_json(json.dumps(values))
+    recipe: Recipe = TypeAdapter(recipe_class(values["version"])).validate_json(json.dumps(values))
     return recipe

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.pretrained import QWEN2_FOLDER, STAND_INS_MARK, WHISPER_RANKS
+from cosyflow.families.parts import QWEN2_FOLDER, WHISPER_RANKS
+from cosyflow.pretrained import STAND_INS_MARK
 from cosyflow.standins.onnx_models import write_onnx_models
 from cosyflow.standins.text_models import make_qwen2_folder, make_whisper_ranks
 

@@ -19,7 +19,8 @@ from cosyflow.extract.job import Extractor, Item
 from cosyflow.extract.model import ModelFile
 from cosyflow.extract.speaker_embedding import SpeakerEmbedder
 from cosyflow.extract.speech_token import SpeechTokenizer
-from cosyflow.pretrained import SPEAKER_MODEL, SPEECH_TOKENIZERS, locate
+from cosyflow.families import family
+from cosyflow.pretrained import SPEAKER_MODEL, locate
 from cosyflow.synthesis.request import Request
 
 
@@ -50,7 +51,7 @@ class PromptReader:
         Raises:
             CosyFlowError: one of them is missing or is another model.
         """
-        known = SPEECH_TOKENIZERS[recipe.version]
+        known = family(recipe.version).speech_tokenizer
         speaker, tokenizer = locate(model_dir, SPEAKER_MODEL), locate(model_dir, known.file)
         with storage.local_copy(speaker) as speaker_path, storage.local_copy(tokenizer) as tokenizer_path:
             return cls(

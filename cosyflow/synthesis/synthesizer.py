@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,17 @@ from cosyflow import storage
 from cosyflow.checkpoint.official import load_official
 from cosyflow.config.recipe import Recipe
 from cosyflow.errors import CosyFlowError
-from cosyflow.models.flow.model import Flow, build_flow
+from cosyflow.families import facet, family
+from cosyflow.models.flow.model import Flow
 from cosyflow.models.llm.decoding import Sampler, decode, multinomial
 from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.models.llm.transformer_lm import TransformerLM
 from cosyflow.models.vocoder.hift import HiFTGenerator
-from cosyflow.pretrained import VOCODERS, locate
+from cosyflow.pretrained import locate
 from cosyflow.progress import Progress
 from cosyflow.synthesis.prompt import Prompt
 from cosyflow.synthesis.request import Request
 from cosyflow.text.tokenizer import Tokenizer, build_tokenizer
-from cosyflow.training.language_model import build_language_model
 
 FEWEST_TOKENS, MOST_TOKENS = 2, 20
 """Speech tokens of a text token."""
@@ -59,16 +59,14 @@ class Synthesizer:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         tokenizer = build_tokenizer(recipe.version, model_dir)
         with _global_seed_kept(), Progress("load", 3, "models") as progress:
-            llm = cast(TransformerLM | SpeechLM, build_language_model(recipe.llm))
-            _load(llm, locate(model_dir, "llm.pt"), place)
-            progress.update()
-            flow = build_flow(recipe.flow)
-            _load(flow, locate(model_dir, "flow.pt"), place)
-            progress.update()
-            vocoder = HiFTGenerator(recipe.hifigan.generator)
-            _load(vocoder, locate(model_dir, *VOCODERS), place)
+            builders, parts = facet(recipe.version, "models").BUILDERS, family(recipe.version).parts
+            models = {}
+            for name, part in parts.items():
+                models[name] = builders[name](recipe)
+                _load(models[name], locate(model_dir, *part.weights), place)
+                progress.update()
+            llm, flow, vocoder = models.values()
             vocoder.remove_weight_norm()
-            progress.update()
         return cls(recipe, tokenizer, llm, flow, vocoder, place)
 
     def speak(self, request: Request, prompt: Prompt, seed: int = 0) -> Tensor:

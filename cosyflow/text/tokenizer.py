@@ -1,4 +1,4 @@
-"""The tokenizers of the three versions: Whisper's byte-level BPE for CosyVoice, Qwen2's for CosyVoice 2 and 3."""
+"""The text tokenizers of the families: Whisper's byte-level BPE, and Qwen2's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
-from cosyflow.pretrained import QWEN2_FOLDER, WHISPER_RANKS, how_to_get
+from cosyflow.families import facet
+from cosyflow.families.parts import QWEN2_FOLDER, WHISPER_RANKS
+from cosyflow.pretrained import how_to_get
 from cosyflow.text import special_tokens
 
 EMPTY_PIECE = "="  # the last line of the released rank file, a token of no bytes
@@ -54,29 +56,32 @@ class Tokenizer:
 
 
 def build_tokenizer(version: str, directory: str) -> Tokenizer:
-    """Reads the tokenizer of a version.
+    """Reads the tokenizer of a family.
 
     Args:
-        version: "cosyvoice", "cosyvoice2" or "cosyvoice3".
-        directory: the pretrained directory, local or s3://. It holds `multilingual.tiktoken` for CosyVoice, and for the
-            others the folder `CosyVoice-BlankEN` with `vocab.json` and `merges.txt` (that folder may be named itself).
+        version: the family.
+        directory: the pretrained directory, local or s3://.
+    Raises:
+        CosyFlowError: there is no such family, or a file is missing or damaged.
+    """
+    tokenizer: Tokenizer = facet(version, "text").build_tokenizer(directory)
+    return tokenizer
+
+
+def qwen2_tokenizer(directory: str, special: Sequence[str]) -> Tokenizer:
+    """Qwen2's tokenizer as transformers reads it, the folder's own special tokens included, with further ones.
+
+    Args:
+        directory: the pretrained directory, local or s3://, with the folder `CosyVoice-BlankEN` of `vocab.json` and
+            `merges.txt`, or that folder itself.
+        special: tokens that come after those of the folder, in the order of their ids.
     Raises:
         CosyFlowError: a file is missing or damaged.
     """
-    if version == "cosyvoice":
-        return _whisper_tokenizer(directory)
-    added = {"cosyvoice2": special_tokens.COSYVOICE2, "cosyvoice3": special_tokens.COSYVOICE3}
-    if version not in added:
-        raise CosyFlowError(f"there is no version {version!r}; the versions are cosyvoice, cosyvoice2 and cosyvoice3")
-    inner = storage.join(directory, QWEN2_FOLDER)
-    folder = inner if storage.exists(storage.join(inner, "vocab.json")) else directory
-    return _qwen2_tokenizer(folder, added[version])
-
-
-def _qwen2_tokenizer(folder: str, special: Sequence[str]) -> Tokenizer:
-    """Qwen2's tokenizer as transformers reads it, special tokens of the folder's own settings included."""
     from transformers import Qwen2Tokenizer
 
+    inner = storage.join(directory, QWEN2_FOLDER)
+    folder = inner if storage.exists(storage.join(inner, "vocab.json")) else directory
     for name in QWEN2_FILES:
         if not storage.exists(storage.join(folder, name)):
             raise CosyFlowError(f"{storage.join(folder, name)}: no such file; {how_to_get(QWEN2_FOLDER)}")
@@ -90,7 +95,12 @@ def _qwen2_tokenizer(folder: str, special: Sequence[str]) -> Tokenizer:
     return Tokenizer(engine, special)
 
 
-def _whisper_tokenizer(directory: str) -> Tokenizer:
+def whisper_tokenizer(directory: str) -> Tokenizer:
+    """Whisper's multilingual tokenizer, from `multilingual.tiktoken` of a pretrained directory, local or s3://.
+
+    Raises:
+        CosyFlowError: the file is missing or damaged.
+    """
     path = storage.join(directory, WHISPER_RANKS)
     lines = [line for line in _read(path, WHISPER_RANKS).splitlines() if line]
     vocabulary = dict(_parse_rank(line, path) for line in lines)

@@ -26,12 +26,12 @@ PARTS = ("llm", "flow", "hifigan")
 def export_part(version: str, part: str, folder: Path) -> None:
     from cosyflow.checkpoint.official import save_official
     from cosyflow.config.load import load_config
+    from cosyflow.families import facet
     from cosyflow.release.export import export_model
-    from cosyflow.release.model_dir import build_part
 
     recipe = load_config(ROOT / "conf" / f"{version}.yaml")
     torch.manual_seed(0)
-    model = build_part(recipe, part)
+    model = facet(recipe.version, "models").BUILDERS[part](recipe)
     parameters = sum(weight.numel() for weight in model.parameters())
     save_official(model, folder / f"{part}.pt")
     del model

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from cosyflow.audio.f0 import harvest_f0
 from cosyflow.audio.features import MelSettings, mel_spectrogram, pad_to_multiple
 from cosyflow.audio.speech import load_speech
-from cosyflow.config.recipe import RECIPES, Recipe
+from cosyflow.config.recipe import Recipe, recipe_class
 from cosyflow.dataset.reader import Utterance
 from cosyflow.dataset.speech_reader import SpeechUtterance
 from cosyflow.models.flow.batch import FlowExample, build_flow_batch
@@ -53,7 +53,7 @@ class OfficialBatch:
 def official_batches(golden_file: Path) -> list[OfficialBatch]:
     info = json.loads(golden_file.read_text())
     tensors = load_file(golden_file.with_suffix(".safetensors"))
-    recipe = RECIPES[NAMES[info["version"]]](version=NAMES[info["version"]])
+    recipe = recipe_class(NAMES[info["version"]])(version=NAMES[info["version"]])
     return [
         OfficialBatch(
             batch["utts"],

@@ -15,7 +15,7 @@ from cosyflow.config.load import load_config
 from cosyflow.config.recipe import Recipe
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
-from cosyflow.release.export import FILES, export_model
+from cosyflow.release.export import export_model, exported_files
 from cosyflow.release.export.flow import ESTIMATOR_FILE
 from cosyflow.release.export.language_model import STEP_FILE
 from cosyflow.training.language_model import build_language_model
@@ -40,7 +40,7 @@ def test_torchscript_files(golden_file: Path, version: str, tmp_path: Path) -> N
     names: list[str] = []
     for part, model in (("llm", build_language_model(recipe.llm)), ("flow", build_flow(recipe.flow))):
         save_official(model, tmp_path / f"{part}.pt")
-        names += [file.name for file in FILES[part](recipe, tmp_path / f"{part}.pt")]
+        names += [file.name for file in exported_files(recipe, part, tmp_path / f"{part}.pt")]
     official = [name for name in names if name.endswith(".zip") and not name.startswith(STEP_FILE)]
     assert official == tables(golden_file)["export_jit", version]["files"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cosyflow.pretrained import QWEN2_FOLDER, WHISPER_RANKS
+from cosyflow.families.parts import QWEN2_FOLDER, WHISPER_RANKS
 from cosyflow.standins.text_models import make_qwen2_folder
 from cosyflow.text.tokenizer import build_tokenizer
 

@@ -6,27 +6,19 @@ Each file is loaded again, run at random lengths and compared with the model it 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from cosyflow import storage
-from cosyflow.config.recipe import Part, Recipe
+from cosyflow.checkpoint.official import load_official
+from cosyflow.config.recipe import Recipe
+from cosyflow.families import facet
 from cosyflow.progress import Progress
 from cosyflow.release.export.comparison import COMPARISONS, ExportedFile, largest_difference
-from cosyflow.release.export.flow import flow_files
-from cosyflow.release.export.language_model import language_model_files
-from cosyflow.release.export.vocoder import vocoder_files
 from cosyflow.stage import StageResult
 
-FILES: dict[Part, Callable[[Recipe, Path], list[ExportedFile]]] = {
-    "llm": language_model_files,
-    "flow": flow_files,
-    "hifigan": vocoder_files,
-}
-"""What a part is exported as, given the recipe and the file of its weights."""
 
-
-def export_model(recipe: Recipe, model: Part, weights: str, output_dir: str) -> StageResult:
+def export_model(recipe: Recipe, model: str, weights: str, output_dir: str) -> StageResult:
     """Exports trained weights.
 
     - llm: its one step, embeddings to logits, as `llm.forward.fp32.zip` (TorchScript), of CosyVoice 2 and 3 also as
@@ -46,13 +38,25 @@ def export_model(recipe: Recipe, model: Part, weights: str, output_dir: str) -> 
     """
     differences: dict[str, float] = {}
     with storage.local_copy(weights) as path:
-        files = FILES[model](recipe, path)
+        files = exported_files(recipe, model, path)
         with Progress(f"export {model}", len(files), "files") as progress:
             for name, difference in _write(files, output_dir):
                 differences[name] = difference
                 progress.update(1, largest_difference=f"{difference:.1e}")
     details = {"largest_difference": max(differences.values()), "compared_lengths": COMPARISONS}
     return StageResult({"files": len(files)}, list(differences), details)
+
+
+def exported_files(recipe: Recipe, part: str, weights: Path) -> list[ExportedFile]:
+    """What a part is exported as, with the weights of a checkpoint; of a vocoder also with its discriminators.
+
+    Raises:
+        CosyFlowError: the weights do not fit the recipe.
+    """
+    model = facet(recipe.version, "models").BUILDERS[part](recipe)
+    load_official(model, weights)
+    files: list[ExportedFile] = facet(recipe.version, "export").FILES[part](model.eval().requires_grad_(False))
+    return files
 
 
 def _write(files: list[ExportedFile], output_dir: str) -> Iterator[tuple[str, float]]:

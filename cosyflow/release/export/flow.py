@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cosyflow.checkpoint.official import load_official
-from cosyflow.config.recipe import Recipe
-from cosyflow.models.flow.model import CosyVoice1Flow, CosyVoice2Flow, Flow, build_flow
+from cosyflow.models.flow.model import CosyVoice1Flow, CosyVoice2Flow, Flow
 from cosyflow.release.export.comparison import ExportedFile, Tensors, random_tensor
 from cosyflow.release.export.encoders import CalledEncoder, CalledUpsampleEncoder
 from cosyflow.release.export.formats import onnx, scripted
@@ -29,11 +26,8 @@ TOKENS = range(8, 200)
 TYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-def flow_files(recipe: Recipe, weights: Path) -> list[ExportedFile]:
-    """The files of the flow with the weights of a checkpoint."""
-    flow = build_flow(recipe.flow)
-    load_official(flow, weights)
-    flow.eval().requires_grad_(False)
+def flow_files(flow: Flow) -> list[ExportedFile]:
+    """The files of a flow, which is in evaluation mode."""
     encoders: list[ExportedFile] = []
     if isinstance(flow, CosyVoice1Flow):
         encoders = _encoder_files(flow)

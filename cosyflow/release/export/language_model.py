@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cosyflow.checkpoint.official import load_official
-from cosyflow.config.recipe import Recipe
 from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.models.llm.transformer_lm import TransformerLM
 from cosyflow.release.export.comparison import ExportedFile, Tensors, random_tensor
 from cosyflow.release.export.encoders import CalledDecoder, CalledEncoder
 from cosyflow.release.export.formats import onnx, scripted, traced
-from cosyflow.training.language_model import build_language_model
 
 STEP_FILE = "llm.forward.fp32"
 LENGTHS = range(1, 300)
@@ -26,14 +22,13 @@ TRACED_LENGTH = 17
 TYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-def language_model_files(recipe: Recipe, weights: Path) -> list[ExportedFile]:
-    """The files of the language model with the weights of a checkpoint."""
-    model = build_language_model(recipe.llm)
-    load_official(model, weights)
-    model.eval().requires_grad_(False)
-    if isinstance(model, TransformerLM):
-        return [*_text_encoder_files(model), *_decoder_files(model), *_step_files(TransformerStep(model))]
-    assert isinstance(model, SpeechLM)  # noqa: S101
+def transformer_files(model: TransformerLM) -> list[ExportedFile]:
+    """The files of the language model of CosyVoice, which is in evaluation mode."""
+    return [*_text_encoder_files(model), *_decoder_files(model), *_step_files(TransformerStep(model))]
+
+
+def qwen2_files(model: SpeechLM) -> list[ExportedFile]:
+    """The files of a language model of CosyVoice 2 or 3, which is in evaluation mode."""
     return _step_files(Qwen2Step(model))
 
 

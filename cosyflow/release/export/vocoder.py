@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from cosyflow.checkpoint.official import load_official, save_official
-from cosyflow.config.recipe import Recipe
 from cosyflow.models.vocoder.hift import HiFTGenerator
 from cosyflow.release.export.comparison import ExportedFile, Run, Tensors, random_tensor
 
@@ -17,19 +16,17 @@ SPEECH_LEVEL, SPEECH_SPREAD = -6.0, 2.0
 """Of the natural logarithms in a mel spectrogram of speech, roughly."""
 
 
-def vocoder_files(recipe: Recipe, weights: Path) -> list[ExportedFile]:
-    """The file of the vocoder with the weights of a checkpoint of the generator, or of generator and discriminators."""
-    trained = HiFTGenerator(recipe.hifigan.generator)
-    load_official(trained, weights)
+def vocoder_files(trained: HiFTGenerator) -> list[ExportedFile]:
+    """The file of the vocoder, which is in evaluation mode."""
 
     def write(path: Path) -> Run:
         save_official(trained, path)
-        loaded = HiFTGenerator(recipe.hifigan.generator)
+        loaded = HiFTGenerator(trained.config)
         load_official(loaded, path)
         return _vocode(loaded)
 
     def inputs(frames: int) -> Tensors:
-        bins = recipe.hifigan.generator.in_channels
+        bins = trained.config.in_channels
         return (SPEECH_LEVEL + SPEECH_SPREAD * random_tensor(frames, 1, bins, frames),)
 
     return [ExportedFile(VOCODER_FILE, write, _vocode(trained), inputs, FRAMES)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 from cosyflow import storage
-from cosyflow.config.recipe import Part
 from cosyflow.content import Digests
+from cosyflow.families import family
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import Record
 from cosyflow.stage import StageResult
@@ -25,9 +25,12 @@ class Settings:
 def settings(record: Record, name: str, digests: Digests) -> Settings:
     part = record.run.model
     config = asdict(getattr(record.recipe, part))
-    config.pop("sampling", None)
-    for name in ("inference_cfg_rate", "n_timesteps"):
-        config.get("matching", {}).pop(name, None)
+    for section, names in family(record.version).part(part).for_inference.items():
+        inner = config
+        for step in section.split(".")[1:]:
+            inner = inner[step]
+        for name in names:
+            del inner[name]
     return Settings(record.version, part, config)
 
 
@@ -36,7 +39,7 @@ def work(job: Job) -> StageResult:
 
     (averaged,) = job.inputs
     part = job.record.run.model
-    return export_model(job.record.recipe, cast(Part, part), storage.join(averaged.uri, f"{part}.pt"), job.output)
+    return export_model(job.record.recipe, part, storage.join(averaged.uri, f"{part}.pt"), job.output)
 
 
 STAGE = Stage(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from cosyflow import storage
 from cosyflow.content import Digests, combine
 from cosyflow.errors import Problem
+from cosyflow.families import family
 from cosyflow.run import keys
 from cosyflow.run.config import AUTO
 from cosyflow.run.definition import Job, Stage
@@ -86,7 +87,7 @@ def f0_method(record: Record) -> F0Method:
     run = record.run
     if run.f0 != AUTO:
         return cast("F0Method", run.f0)
-    return "harvest" if run.model == "hifigan" else "none"
+    return "harvest" if family(record.version).part(run.model).reads_f0 else "none"
 
 
 def rejected_tokens(reject_dir: str, subset: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cosyflow.content import Digests
 from cosyflow.errors import Problem
-from cosyflow.pretrained import SPEECH_TOKENIZERS, locate
+from cosyflow.families import family
+from cosyflow.pretrained import locate
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.processes import num_processes
 from cosyflow.run.record import Record
@@ -43,11 +44,11 @@ def work(job: Job) -> StageResult:
 
 
 def check(record: Record) -> Iterator[Problem]:
-    yield from missing_file(record, SPEECH_TOKENIZERS[record.version].file)
+    yield from missing_file(record, family(record.version).speech_tokenizer.file)
 
 
 def _tokenizer(record: Record) -> str:
-    return locate(record.run.pretrained_dir, SPEECH_TOKENIZERS[record.version].file)
+    return locate(record.run.pretrained_dir, family(record.version).speech_tokenizer.file)
 
 
 STAGE = Stage(

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cosyflow import storage
 from cosyflow.checkpoint.folder import checkpoint_at, list_checkpoints
 from cosyflow.config.options import LaunchOptions, TrainingOptions
-from cosyflow.config.recipe import section_of
 from cosyflow.config.training import TrainConf
 from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
-from cosyflow.pretrained import QWEN2_FOLDER, TEXT_TOKENIZERS
+from cosyflow.families import families, family
+from cosyflow.families.family import Part
 from cosyflow.provenance import RUN_TAGS_VARIABLE, is_local
 from cosyflow.run.config import AUTO
 from cosyflow.run.definition import Job, Stage
@@ -31,23 +31,6 @@ from cosyflow.stage import Manifest, StageResult, find_finished, lost_files, man
 
 if TYPE_CHECKING:
     from cosyflow.training.arguments import Arguments
-
-RELEASED = {"hifigan": "hift.pt"}
-"""Names of released weights that are not the part's own: of the vocoder there is only the generator."""
-
-SECTIONS = {
-    "llm": ("llm", "sample_rate", "filter", "use_spk_embedding", "train_conf"),
-    "flow": ("flow", "sample_rate", "token_frame_rate", "mel", "filter", "use_spk_embedding", "train_conf"),
-    "hifigan": ("hifigan", "sample_rate", "token_frame_rate", "mel", "filter", "train_conf_gan"),
-}
-"""What of a recipe the training of a part reads, beside the frames that the flow tells of speech tokens."""
-
-NOT_READ: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "llm": {"llm": ("sampling",), "train_conf": ("frames_per_step",)},
-    "flow": {"train_conf": ("tokens_per_step",), "flow.matching": ("inference_cfg_rate", "n_timesteps")},
-    "hifigan": {"train_conf_gan": ("tokens_per_step",)},
-}
-"""Settings of those sections that speak to inference, or to another part."""
 
 PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_best")
 """Settings of train_conf that say how far a training goes and what is kept of it."""
@@ -71,12 +54,12 @@ class Settings:
 
 
 def settings(record: Record, name: str, digests: Digests) -> Settings:
-    part = record.run.model
+    cut_by = part_of(record).cut_by
     return Settings(
         version=record.version,
-        part=part,
+        part=record.run.model,
         recipe=_recipe_settings(record),
-        frames_of_1000_tokens=record.recipe.flow.mel_frames(1000) if part == "hifigan" else None,
+        frames_of_1000_tokens=getattr(record.recipe, cut_by).mel_frames(1000) if cut_by else None,
         options=_identity_options(record),
         start=_start_digests(record, digests),
     )
@@ -152,9 +135,8 @@ def check(record: Record) -> Iterator[Problem]:
     if run.resume_from and storage.exists(run.resume_from) and not _has_state(run.resume_from):
         text = f"{run.resume_from}: not the checkpoint of a whole epoch with its state in the same folder; name another"
         yield Problem("resume_from", text)
-    tokenizer = TEXT_TOKENIZERS[record.version]
-    if not (_qwen(record) and tokenizer == QWEN2_FOLDER):
-        yield from missing_file(record, tokenizer)
+    if not _qwen(record):
+        yield from missing_file(record, family(record.version).text_tokenizer)
     yield from _check_launch(record)
     from cosyflow.training.arguments import unsupported
 
@@ -168,8 +150,12 @@ def _has_state(checkpoint: str) -> bool:
 
 def conf_of(record: Record) -> tuple[str, TrainConf]:
     """The section of the recipe that says how the part is trained: its name and its settings."""
-    part = record.run.model
-    return section_of(part), record.recipe.conf_of(part)
+    return part_of(record).conf, record.recipe.conf_of(record.run.model)
+
+
+def part_of(record: Record) -> Part:
+    """The part that is trained."""
+    return family(record.version).part(record.run.model)
 
 
 def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Arguments:
@@ -194,11 +180,10 @@ def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Argume
 
 
 def _recipe_settings(record: Record) -> dict[str, Any]:
-    part = record.run.model
-    found: dict[str, Any] = {section: _plain(getattr(record.recipe, section)) for section in SECTIONS[part]}
-    if part == "llm" and record.run.dpo:
-        found["dpo"] = _plain(record.recipe.dpo)
-    for section, names in NOT_READ[part].items():
+    part = part_of(record)
+    sections = (*part.reads, *((part.preferences,) if part.preferences and record.run.dpo else ()))
+    found: dict[str, Any] = {section: _plain(getattr(record.recipe, section)) for section in sections}
+    for section, names in {**part.unread, **part.for_inference}.items():
         inner: Any = found
         for step in section.split("."):
             inner = inner[step]
@@ -231,7 +216,7 @@ def _start_digests(record: Record, digests: Digests) -> dict[str, str]:
     if not record.run.dpo:
         places.pop("ref_model")
     if not qwen:
-        places["tokenizer"] = in_pretrained(record, TEXT_TOKENIZERS[record.version])
+        places["tokenizer"] = in_pretrained(record, family(record.version).text_tokenizer)
     return {name: _digest(uri, digests) for name, uri in places.items() if uri}
 
 
@@ -240,39 +225,38 @@ def _digest(uri: str, digests: Digests) -> str:
 
 
 def _checkpoint(record: Record) -> str:
-    part = record.run.model
     if record.run.checkpoint != AUTO:
         return record.run.checkpoint
-    return in_pretrained(record, RELEASED.get(part, f"{part}.pt"))
+    return in_pretrained(record, part_of(record).weights[0])
 
 
 def _qwen(record: Record) -> str:
-    """The Qwen2 folder that the language model starts from; "" where there is none or it is not read."""
-    if record.run.model != "llm" or TEXT_TOKENIZERS[record.version] != QWEN2_FOLDER:
+    """The Qwen2 folder that the part starts from; "" where there is none or it is not read."""
+    text_model = part_of(record).text_model
+    if not text_model:
         return ""
     if record.run.qwen_pretrain_path != AUTO:
         return record.run.qwen_pretrain_path
-    return in_pretrained(record, QWEN2_FOLDER)
+    return in_pretrained(record, text_model)
 
 
 def _unread_settings(record: Record) -> Iterator[Problem]:
     """Settings that were changed and that the chosen part does not read."""
     run = record.run
-    part = run.model
-    sections = {section for names in SECTIONS.values() for section in names} | {"dpo"}
-    read = {*SECTIONS[part], *(("dpo",) if run.dpo else ())}
+    part = part_of(record)
+    parts = [each for one in families() for each in one.parts.values()]
+    sections = {section for each in parts for section in (*each.reads, each.preferences)}
+    read = {*part.reads, *((part.preferences,) if run.dpo else ()), part.cut_by}
     for override in run.overrides:
         key = override.partition("=")[0]
         section = key.partition(".")[0]
-        is_unread = section in sections - read and not (section == "flow" and part == "hifigan")
         inner, _, last = key.rpartition(".")
-        if last in NOT_READ[part].get(inner, ()) and inner.startswith("train_conf"):
-            is_unread = True
+        is_unread = section in sections - read or last in part.unread.get(inner, ())
         if is_unread and section not in ("sample_rate", "token_frame_rate", "mel", "use_spk_embedding"):
-            yield Problem(key, f"is not read where the {part} is trained; leave it out")
-    if run.qwen_pretrain_path not in ("", AUTO) and (part != "llm" or record.version == "cosyvoice"):
-        yield Problem("qwen_pretrain_path", f"is not read by the {part} of {record.version}; leave it out")
-    if run.dpo and part == "llm" and not run.reject_dir and run.start_stage <= 3:
+            yield Problem(key, f"is not read where the {part.name} is trained; leave it out")
+    if run.qwen_pretrain_path not in ("", AUTO) and not part.text_model:
+        yield Problem("qwen_pretrain_path", f"is not read by the {part.name} of {record.version}; leave it out")
+    if run.dpo and part.preferences and not run.reject_dir and run.start_stage <= 3:
         yield Problem("reject_dir", "dpo needs rejected speech in the shards; name the folder that has it")
 
 

@@ -12,12 +12,13 @@ import pytest
 import soundfile
 import torch
 
-from cosyflow.config.recipe import CosyVoice1Recipe, CosyVoice2Recipe
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.parquet import make_parquet
 from cosyflow.dataset.speech_reader import SpeechReader
 from cosyflow.errors import CosyFlowError
+from cosyflow.families.cosyvoice.recipe import CosyVoice1Recipe
+from cosyflow.families.cosyvoice2.recipe import CosyVoice2Recipe
 
 RATE = 24000
 VERSION1, VERSION2 = (

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cosyflow.errors import CosyFlowError
-from cosyflow.pretrained import QWEN2_FOLDER, SPEAKER_MODEL, VOCODERS, codebook_size, is_stand_in, locate
+from cosyflow.families.parts import QWEN2_FOLDER, VOCODERS
+from cosyflow.pretrained import SPEAKER_MODEL, codebook_size, is_stand_in, locate
 from cosyflow.standins.models import make_stand_ins
 
 

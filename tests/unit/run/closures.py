@@ -3,8 +3,8 @@
 A stage's outputs are named by its version, which somebody must raise when equal settings and inputs give other outputs.
 So that nobody forgets, this keeps a digest of all code that a stage's `work` and `settings` reach: of the modules of
 `cosyflow.run.stages` the definitions that they use, of all others the whole module, whether it is imported at the top,
-within a function, or started as a process (`python -m`). Comments, docstrings, blank lines and imports for type
-checkers alone change no digest.
+within a function, as what a family says of itself (`facet`), or started as a process (`python -m`). Comments,
+docstrings, blank lines and imports for type checkers alone change no digest.
 
 LEFT_OUT has no say in what is written, or in its name only: records, plans and reports (what of a record goes into the
 work is in its key), messages, places, the ways to start and to watch a training; and what digests and keys are, since
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cosyflow.families import family_names
 from cosyflow.run.stages import STAGES
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -34,6 +35,7 @@ LEFT_OUT = (
     "cosyflow.training.tracking", "cosyflow.lease", "cosyflow.processes",
 )  # fmt: skip
 STAGES_PACKAGE = "cosyflow.run.stages"
+FAMILIES = "cosyflow.families"
 STARTS = ("work", "settings")
 Closures = dict[str, dict[str, Any]]
 Reached = dict[str, set[str]]
@@ -114,6 +116,18 @@ def _imports(tree: ast.AST, root: Path) -> Iterator[tuple[str, str]]:
                 yield (f"{node.module}.{alias.name}", WHOLE) if is_module else (node.module, alias.name)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("cosyflow."):
             yield f"{node.value}.__main__", WHOLE
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield from ((module, WHOLE) for module in _of_families(node.func.id, node.args))
+
+
+def _of_families(function: str, arguments: list[ast.expr]) -> Iterator[str]:
+    """Modules of the families' folders that a call imports: `family(NAME)`, or `facet(NAME, "models")`."""
+    if function not in ("family", "facet"):
+        return
+    for name in family_names():
+        yield f"{FAMILIES}.{name}"
+        if function == "facet" and isinstance(arguments[1], ast.Constant):
+            yield f"{FAMILIES}.{name}.{arguments[1].value}"
 
 
 @functools.cache

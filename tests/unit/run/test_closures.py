@@ -74,6 +74,10 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
         "dataset/batching.py": {"train"},
         "config/flow.py": {"parquet", *builds_models},
         "models/llm/speech_lm.py": builds_models,
+        "families/cosyvoice2/models.py": {"export"},
+        "families/cosyvoice2/export.py": {"export"},
+        "families/cosyvoice2/text.py": {"train"},
+        "families/cosyvoice2/recipe.py": {"parquet", "train", "export"},
         "training/loop.py": {"train"},
         "training/__main__.py": {"train"},  # of a process that the stage starts
         "release/average.py": {"average"},

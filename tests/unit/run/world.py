@@ -10,7 +10,9 @@ from typing import Any
 
 import components
 from cosyflow.content import Digests
-from cosyflow.pretrained import QWEN2_FOLDER, SPEAKER_MODEL, SPEECH_TOKENIZERS, WHISPER_RANKS
+from cosyflow.families import families
+from cosyflow.families.parts import QWEN2_FOLDER, WHISPER_RANKS
+from cosyflow.pretrained import SPEAKER_MODEL
 from cosyflow.run import config
 from cosyflow.run.chain import inputs_of
 from cosyflow.run.config import PARAMETERS, default_of
@@ -20,7 +22,7 @@ from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest, StageResult
 
-TOKENIZERS = tuple(each.file for each in SPEECH_TOKENIZERS.values())
+TOKENIZERS = tuple(each.speech_tokenizer.file for each in families())
 WEIGHTS = ("llm.pt", "flow.pt", "hift.pt")
 QWEN_FILES = ("config.json", "model.safetensors", "vocab.json")
 SUBSETS = {"train_subsets": ["train-a", "train-b"], "dev_subsets": ["dev"], "test_subsets": ["none"]}

@@ -23,7 +23,8 @@ from cosyflow.audio.features import fbank, whisper_log_mel
 from cosyflow.cli import main
 from cosyflow.errors import CosyFlowError
 from cosyflow.extract.inputs import tokenizer_log_mel
-from cosyflow.pretrained import SPEECH_TOKENIZERS, STAND_IN_KEY, STAND_INS_MARK
+from cosyflow.families import families
+from cosyflow.pretrained import STAND_IN_KEY, STAND_INS_MARK
 from cosyflow.standins.models import make_stand_ins
 from cosyflow.standins.onnx_models import QUANTISERS
 from cosyflow.text.tokenizer import build_tokenizer
@@ -148,7 +149,7 @@ def test_signatures_and_marks(sessions: dict[str, onnxruntime.InferenceSession])
 
 
 def test_quantisers_have_the_released_rates_and_codebooks() -> None:
-    for real in SPEECH_TOKENIZERS.values():
+    for real in (each.speech_tokenizer for each in families()):
         quantiser = QUANTISERS[real.file]
         assert quantiser.codebook_size == real.codebook_size
         assert 100 / quantiser.stride == real.tokens_per_second
@@ -166,7 +167,7 @@ def test_a_seed_settles_every_byte(directory: Path, tmp_path: Path) -> None:
     }
     random = {
         "campplus.onnx",
-        *(each.file for each in SPEECH_TOKENIZERS.values()),
+        *(each.speech_tokenizer.file for each in families()),
         "CosyVoice-BlankEN/model.safetensors",
     }
     assert differing == random

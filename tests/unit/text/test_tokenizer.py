@@ -97,7 +97,7 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         build_tokenizer("cosyvoice2", str(tmp_path))
     with pytest.raises(CosyFlowError, match=r"multilingual\.tiktoken: no such file; copy whisper/assets"):
         build_tokenizer("cosyvoice", str(tmp_path))
-    with pytest.raises(CosyFlowError, match="no version 'cosyvoice9'"):
+    with pytest.raises(CosyFlowError, match="no model family 'cosyvoice9'"):
         build_tokenizer("cosyvoice9", str(tmp_path))
     ranks = tmp_path / "multilingual.tiktoken"
     for content, reason in (

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from cosyflow.config.recipe import CosyVoice2Recipe
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.utterances import TokenTable, UtteranceIndex
 from cosyflow.errors import CosyFlowError
+from cosyflow.families.cosyvoice2.recipe import CosyVoice2Recipe
 from cosyflow.training.engine.ddp import TorchDDP
 from cosyflow.training.loop import Updater
 from cosyflow.training.vocoder import VocoderObjective
