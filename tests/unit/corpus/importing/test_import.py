@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -222,12 +223,8 @@ def test_ffmpeg_itself_reads_m4a(local_corpus: Corpus, tmp_path: Path) -> None:
         pytest.skip("ffmpeg is not installed")
     (tmp_path / "a.wav").write_bytes(audio(1, seconds=1))
     (local_corpus.built / "a").mkdir()
-    assert (
-        os.spawnv(
-            os.P_WAIT, program, ["ffmpeg", "-v", "error", "-i", f"{tmp_path}/a.wav", f"{local_corpus.built}/a/1.m4a"]
-        )
-        == 0
-    )
+    command = [program, "-v", "error", "-i", f"{tmp_path}/a.wav", f"{local_corpus.built}/a/1.m4a"]
+    subprocess.run(command, check=True)
     local_corpus.put("a/1.txt", "One.")
     assert not local_corpus.run().reasons
 

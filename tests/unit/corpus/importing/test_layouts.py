@@ -167,7 +167,8 @@ def test_webdataset_tars(corpus: Corpus) -> None:
             {
                 "anna/1.wav": audio(1), "anna/1.txt": "One.", "anna/2.json": '{"text": "Two.", "speaker": "Anna"}',
                 "bert/1.mp3": audio(3, "MP3"), "anna/2.flac": audio(2, "FLAC"), "bert/1.txt": "Three.",
-                "bert/4.wav": audio(4), "bert/5.txt": "Lost.", "bert/6.jpg": b"x", "bert/7.json": "{", "bert/7.wav": b"x",
+                "bert/4.wav": audio(4), "bert/5.txt": "Lost.", "bert/6.jpg": b"x", "bert/7.json": "{",
+                "bert/7.wav": b"x",
             }
         ),
     )  # fmt: skip
