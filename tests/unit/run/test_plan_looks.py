@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from cosyflow import storage
 from cosyflow.launch import processes
+from cosyflow.run import plan
 from cosyflow.run.config import default_of
 from tests.unit.run.closures import CHECKOUT
 from tests.unit.run.world import Refused, World, finish
@@ -244,3 +246,19 @@ def test_the_command_refuses_in_a_moment(world: World, words: list[str], setting
     assert (ended.returncode, ended.stdout) == (2, "")
     assert [line.split(": ")[:2] for line in ended.stderr.splitlines()] == [["error", setting] for setting in settings]
     assert world.everything() == before
+
+
+def in_a_store(world: World, data_root: str) -> dict[str, Any]:
+    return {**world.settings, "data_root": data_root, "mlflow_uri": f"sqlite:///{world.folder}/mlflow.db"}
+
+
+def test_a_store_without_conditional_writes_is_told_of(world: World, s3_folder: str, s3_overwriting: str) -> None:
+    examined = plan.examine(in_a_store(world, s3_folder))
+    assert [line for line in examined.warnings if "may do equal work twice" in line]
+    assert storage.list_files(s3_folder) == []
+
+
+def test_a_store_with_conditional_writes_is_not_warned_of(world: World, s3_folder: str) -> None:
+    examined = plan.examine(in_a_store(world, s3_folder))
+    assert not [line for line in examined.warnings if "equal work" in line]
+    assert storage.list_files(s3_folder) == []
