@@ -181,9 +181,14 @@ def why_unwritable(utterance: KaldiUtterance) -> tuple[str, str] | None:
     if is_command(utterance.wav):
         return WAV_SCP, f"{utt} is the output of a command; {COMMAND_ADVICE}"
     for file, value in ((WAV_SCP, utterance.wav), (TEXT, utterance.text), (INSTRUCT, utterance.instruct or "")):
-        if _NOT_IN_A_LINE.search(value) or value != value.strip(" \t"):
+        if not is_writable(value):
             return file, f"'{utt}' with value {value!a} does not fit into one line; rename or correct it"
     return None
+
+
+def is_writable(value: str) -> bool:
+    """Whether a path or text fits into one line."""
+    return not _NOT_IN_A_LINE.search(value) and value == value.strip(" \t")
 
 
 def _require_writable(directory: str, utterance: KaldiUtterance) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from cosyflow import storage
 from cosyflow.audio.fitness import Limits
+from cosyflow.audio.opener import read_audio_file
 from cosyflow.corpus.check import check_audio
 from cosyflow.corpus.importing import foreign
 from cosyflow.corpus.importing.layouts import layout_of
@@ -19,6 +20,7 @@ from cosyflow.corpus.importing.result import Summary, Taken
 from cosyflow.corpus.importing.source import Clip, Columns, Source
 from cosyflow.corpus.importing.split import DEFAULT_DEV_SHARE, dev_utterances
 from cosyflow.corpus.importing.target import Target
+from cosyflow.corpus.kaldi import is_writable
 from cosyflow.corpus.libritts import READ_THREADS
 from cosyflow.corpus.listing import list_all
 from cosyflow.errors import AudioError, CosyFlowError, OutageError, Problem, RefusalError
@@ -130,6 +132,8 @@ def _check(clip: Clip, utt: str, target: Target, wishes: Wishes) -> _Checked:
         if suffix in foreign.SUFFIXES:
             audio, suffix = foreign.decode(audio, name), ".wav"
         seconds = check_audio(audio, name, wishes.limits)
+        if isinstance(audio, str) and not is_writable(audio):
+            audio, _ = read_audio_file(audio)
         if isinstance(audio, str):
             wav = audio
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +66,3 @@ def corpus(tmp_path: Path, folder: str) -> Corpus:
 def local_corpus(tmp_path: Path) -> Corpus:
     (tmp_path / "corpus").mkdir()
     return Corpus(tmp_path / "corpus", str(tmp_path / "corpus"))
-
-
-Fails = Callable[..., str]
