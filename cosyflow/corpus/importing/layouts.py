@@ -18,11 +18,13 @@ class Layout:
     looks_like: str
     recognise: Callable[[Source], bool]
     read: Callable[[Source], Iterator[Clip]]
+    is_prepared: bool = False
+    """Whether `cosyflow prepare` reads it too."""
 
 
 LAYOUTS = (
-    Layout("Kaldi", "wav.scp, text and utt2spk, perhaps segments", kaldi.recognise, kaldi.read),
-    Layout("LibriTTS", "audio with UTTERANCE.normalized.txt", libritts.recognise, libritts.read),
+    Layout("Kaldi", "wav.scp, text and utt2spk, perhaps segments", kaldi.recognise, kaldi.read, is_prepared=True),
+    Layout("LibriTTS", "audio with UTTERANCE.normalized.txt", libritts.recognise, libritts.read, is_prepared=True),
     Layout("Hugging Face data set", "*.arrow or *.parquet with a column of audio", arrow.recognise, arrow.read),
     Layout("WebDataset", "*.tar with KEY.wav and KEY.txt or KEY.json", tars.recognise, tars.read),
     Layout("table", "metadata.csv, *.csv, *.tsv, *.jsonl, TRANS.txt", tables.recognise, tables.read),

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from cosyflow.corpus.importing.split import dev_utterances
 from cosyflow.corpus.rejects import RejectTable
 
 _KIND = re.compile(r"[^,:;(]+")
@@ -44,6 +45,10 @@ class Summary:
             number += 1
             unique = f"{name} ({number})"
         self.rejects.add(unique, reason)
+
+    def dev(self, share: float, seed: int) -> set[str]:
+        """The utterances that are split off as dev."""
+        return dev_utterances({each.utt: each.spk for each in self.taken}, share, seed)
 
     @property
     def seen(self) -> int:

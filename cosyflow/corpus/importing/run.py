@@ -14,12 +14,12 @@ from cosyflow.audio.fitness import Limits
 from cosyflow.audio.opener import read_audio_file
 from cosyflow.corpus.check import check_audio
 from cosyflow.corpus.importing import foreign
-from cosyflow.corpus.importing.layouts import layout_of
+from cosyflow.corpus.importing.layouts import Layout, layout_of
 from cosyflow.corpus.importing.naming import Names, folder_speakers, speakers_of
 from cosyflow.corpus.importing.result import Summary, Taken
 from cosyflow.corpus.importing.source import Clip, Columns, Source
-from cosyflow.corpus.importing.split import DEFAULT_DEV_SHARE, dev_utterances
-from cosyflow.corpus.importing.target import Target
+from cosyflow.corpus.importing.split import DEFAULT_DEV_SHARE
+from cosyflow.corpus.importing.target import DEV, Target
 from cosyflow.corpus.kaldi import is_writable
 from cosyflow.corpus.libritts import READ_THREADS
 from cosyflow.corpus.listing import list_all
@@ -59,11 +59,49 @@ def import_corpus(src: str, dst: str, wishes: Wishes | None = None) -> Summary:
     if not 0 <= wishes.dev_share < 1:
         raise RefusalError([Problem("--dev-share", f"{wishes.dev_share} is no share; give 0 to less than 1")])
     target = Target(dst)
+    target.refuse_others()
     source = _source(src, target, wishes.columns)
     layout = layout_of(source)
-    say("import", f"{source.root}: {layout.name}", sys.stderr)
     if not wishes.dry_run:
         target.begin()
+    summary = _read(source, layout, target, wishes)
+    if not wishes.dry_run:
+        target.write(summary, summary.dev(wishes.dev_share, wishes.seed))
+    return summary
+
+
+def import_part(src: str, output: str, part: str, is_split: bool, max_reject_share: float) -> Summary:
+    """Writes a Kaldi folder `part` of a corpus below a folder that is the caller's alone. The audio is not measured.
+
+    Args:
+        is_split: it is the part `train` or `dev` of the corpus, else the whole.
+        max_reject_share: above this share of rejects, 0 to 1, of the whole corpus nothing is written.
+
+    Raises:
+        CosyFlowError: as `import_corpus`; or too many utterances cannot be used.
+    """
+    target = Target(output)
+    source = _source(src, target, Columns())
+    summary = _read(source, layout_of(source), target, Wishes())
+    summary.rejects.check(len(summary.taken) + len(summary.rejects), max_reject_share)
+    if is_split:
+        dev = summary.dev(DEFAULT_DEV_SHARE, seed=0)
+        summary.taken = [each for each in summary.taken if (each.utt in dev) == (part == DEV)]
+    target.write_part(summary, part)
+    return summary
+
+
+def is_importable(folder: str) -> bool:
+    """Whether a folder holds a corpus in a layout that only an import reads."""
+    try:
+        layout = layout_of(Source(folder, list_all(folder)))
+    except CosyFlowError:
+        return False
+    return not layout.is_prepared
+
+
+def _read(source: Source, layout: Layout, target: Target, wishes: Wishes) -> Summary:
+    say("import", f"{source.root}: {layout.name}", sys.stderr)
     summary = Summary()
     taken: list[_Checked] = []
     with Progress("import", None, stream=sys.stderr) as progress:
@@ -77,10 +115,7 @@ def import_corpus(src: str, dst: str, wishes: Wishes | None = None) -> Summary:
     summary.taken = _named(taken, storage.name(source.root))
     if not summary.taken:
         first = next(iter(summary.rejects), ("", "there is no audio with a text"))
-        raise CosyFlowError(f"{src}: nothing can be used, the first is {first[0]}: {first[1]}")
-    if not wishes.dry_run:
-        dev = dev_utterances({each.utt: each.spk for each in summary.taken}, wishes.dev_share, wishes.seed)
-        target.write(summary, dev)
+        raise CosyFlowError(f"{source.root}: nothing can be used, the first is {first[0]}: {first[1]}")
     return summary
 
 

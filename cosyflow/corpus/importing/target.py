@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cosyflow import storage
 from cosyflow.corpus.importing.result import Summary, Taken
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, write_kaldi
 from cosyflow.corpus.names import printable
-from cosyflow.errors import Problem, RefusalError
+from cosyflow.errors import CosyFlowError, Problem, RefusalError
 
 TRAIN, DEV, AUDIO, NAMES = "train", "dev", "audio", "names.tsv"
 HEADER = "utt\tspk\tsource\tsource_spk\n"
 
 
 class Target:
-    """The folder of an import, which only an earlier import may have made."""
+    """The folder of an import."""
 
     def __init__(self, dst: str) -> None:
         self.root = dst if storage.is_remote(dst) else str(Path(dst.removeprefix("file://")).absolute())
+
+    def refuse_others(self) -> None:
+        """Raises RefusalError where something else than an import lies here."""
         if storage.has_files(self.root) and not storage.exists(self._uri(NAMES)):
-            raise RefusalError([Problem("DST", f"{dst} holds something else than an import; name another folder")])
+            raise RefusalError(
+                [Problem("DST", f"{self.root} holds something else than an import; name another folder")]
+            )
 
     def begin(self) -> None:
         """Marks the folder as that of an import, so that an interrupted one can be done again."""
@@ -45,9 +51,22 @@ class Target:
             (TRAIN, [each for each in summary.taken if each.utt not in dev]),
         ):
             if part:
-                write_kaldi(KaldiData([_utterance(each) for each in part]), self._uri(folder))
+                self._write_kaldi(folder, part)
             else:
                 storage.remove(self._uri(folder))
+        self._write_tables(summary)
+
+    def write_part(self, summary: Summary, folder: str) -> None:
+        """Writes what was taken as one Kaldi folder, and the tables."""
+        if not summary.taken:
+            raise CosyFlowError(f"no utterance is left for {folder}; the corpus is too small to be split")
+        self._write_kaldi(folder, summary.taken)
+        self._write_tables(summary)
+
+    def _write_kaldi(self, folder: str, part: Sequence[Taken]) -> None:
+        write_kaldi(KaldiData([_utterance(each) for each in part]), self._uri(folder))
+
+    def _write_tables(self, summary: Summary) -> None:
         summary.rejects.write(self.root)
         rows = (
             f"{each.utt}\t{each.spk}\t{printable(each.source)}\t{printable(each.source_spk)}\n"

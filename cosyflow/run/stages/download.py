@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cosyflow import storage
-from cosyflow.content import Digests
+from cosyflow.content import Digests, combine
 from cosyflow.corpus.source import folder_digest
 from cosyflow.errors import CosyFlowError, Problem
 from cosyflow.run import keys
@@ -16,6 +17,8 @@ from cosyflow.run.space import too_little_space
 from cosyflow.stage import Manifest, StageResult, find_finished
 
 SOURCE = "source"
+SPLIT_OFF = ("train", "dev")
+"""Subsets that a corpus in one piece is split into."""
 ARCHIVE_TO_DATA = 4
 """Bytes of archive, unpacked files and shards for each byte of an archive: 3.4 to 3.8 for LibriTTS."""
 
@@ -35,7 +38,15 @@ def is_web(url: str) -> bool:
 
 def settings(record: Record, name: str, digests: Digests) -> Settings:
     url = record.data_url
-    return Settings(url, "" if is_web(url) else folder_digest(storage.join(url, name), digests))
+    return Settings(url, "" if is_web(url) else folder_digest(_folder(url, name), digests))
+
+
+def _folder(url: str, name: str) -> str:
+    """Where a subset lies: in a folder of its own, or in a corpus that has neither train nor dev, to be split."""
+    from cosyflow.corpus.importing.run import is_importable
+
+    has_parts = any(storage.exists(storage.join(url, part)) for part in SPLIT_OFF)
+    return url if name in SPLIT_OFF and not has_parts and is_importable(url) else storage.join(url, name)
 
 
 def work(job: Job) -> StageResult:
@@ -44,11 +55,30 @@ def work(job: Job) -> StageResult:
         from cosyflow.corpus.download import download_subset
 
         return download_subset(job.name, url, job.output)
-    folder = storage.join(url, job.name)
+    from cosyflow.corpus.importing.run import is_importable
+
+    folder = _folder(url, job.name)
+    content = settings(job.record, job.name, Digests(job.record.digests)).content
+    if is_importable(folder):
+        return _import(job, folder, content)
     files = storage.list_files(folder)
     counts = {"files": len(files), "bytes": sum(file.size for file in files)}
-    digest = settings(job.record, job.name, Digests(job.record.digests)).content
-    return StageResult(counts, [], details={SOURCE: folder}, digest=digest)
+    return StageResult(counts, [], details={SOURCE: folder}, digest=content)
+
+
+def _import(job: Job, folder: str, content: str) -> StageResult:
+    """Kaldi files of a corpus in another layout, below the output."""
+    from cosyflow.corpus.importing.run import import_part
+    from cosyflow.corpus.importing.target import AUDIO, NAMES
+    from cosyflow.corpus.rejects import REJECTS
+
+    is_split = folder == job.record.data_url
+    summary = import_part(folder, job.output, job.name, is_split, job.record.run.max_reject_share)
+    counts = {"seen": summary.seen, "taken": len(summary.taken), "rejected": summary.reasons.total()}
+    folders = [each for each in (job.name, AUDIO) if storage.exists(storage.join(job.output, each))]
+    details = {SOURCE: storage.join(job.output, job.name), "import": summary.as_json()}
+    digest = combine({"content": content, "part": hashlib.sha256(job.name.encode()).hexdigest()})
+    return StageResult(counts, [NAMES, REJECTS], details, digest=digest, folders=folders)
 
 
 def check(record: Record) -> Iterator[Problem]:
@@ -57,7 +87,7 @@ def check(record: Record) -> Iterator[Problem]:
         return
     for use in ("train", "dev", "test"):
         for subset in getattr(record.subsets, use):
-            folder = storage.join(record.data_url, subset)
+            folder = _folder(record.data_url, subset)
             if not storage.exists(folder):
                 there = "" if record.run.data_url else " of the recipe"
                 yield Problem(

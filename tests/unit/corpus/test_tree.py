@@ -205,6 +205,6 @@ def _leaves(folder: str, above: Counter[tuple[int, int]]) -> Counter[str]:
     here = above + Counter([(status.st_dev, status.st_ino)])
     count: Counter[str] = Counter()
     for entry in os.scandir(folder):
-        is_inner = entry.is_dir() and not here[entry.stat().st_dev, entry.stat().st_ino]
+        is_inner = os.path.isdir(entry.path) and not here[entry.stat().st_dev, entry.stat().st_ino]  # noqa: PTH112
         count += _leaves(entry.path, here) if is_inner else Counter([entry.path])
     return count

@@ -265,7 +265,7 @@ def _leaves(folder: str, above: frozenset[tuple[int, int]]) -> list[str]:
     here = above | {(status.st_dev, status.st_ino)}
     found: list[str] = []
     for entry in os.scandir(folder):
-        is_inner = entry.is_dir() and (entry.stat().st_dev, entry.stat().st_ino) not in here
+        is_inner = os.path.isdir(entry.path) and (entry.stat().st_dev, entry.stat().st_ino) not in here  # noqa: PTH112
         found += _leaves(entry.path, here) if is_inner else [entry.path]
     return found
 

@@ -1,0 +1,75 @@
+"""A data_url in any layout that `cosyflow import` knows: recognised by itself, split or taken subset by subset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosyflow import storage
+from cosyflow.corpus.kaldi import read_kaldi
+from cosyflow.errors import CosyFlowError, RefusalError
+from cosyflow.run.stages import STAGES
+from cosyflow.stage import Manifest
+from tests.unit.run.test_speech_that_changes import made_anew, prepare
+from tests.unit.run.world import World, make_wav
+
+
+def ljspeech(folder: Path, numbers: range) -> None:
+    for number in numbers:
+        make_wav(folder / "wavs" / f"LJ-{number}.wav", pitch=number)
+    (folder / "metadata.csv").write_text("".join(f"LJ-{n}|Text {n}.|Text {n}.\n" for n in numbers))
+
+
+@pytest.fixture
+def settings(world: World) -> dict[str, Any]:
+    ljspeech(world.folder / "LJSpeech", range(1, 11))
+    return {"data_url": str(world.folder / "LJSpeech"), "train_subsets": ["train"], "dev_subsets": ["dev"]}
+
+
+def texts(prepared: Manifest) -> dict[str, str]:
+    return {each.utt: each.text for each in read_kaldi(prepared.uri).utterances}
+
+
+def test_a_corpus_in_one_piece_is_split(world: World, settings: dict[str, Any]) -> None:
+    record = world.record(**settings)
+    assert not list(STAGES["download"].check(record))
+    made = prepare(record)
+    train, dev = texts(made["train"]), texts(made["dev"])
+    assert (len(train), len(dev)) == (9, 1)
+    assert train | dev == {f"LJ-{n}": f"Text {n}." for n in range(1, 11)}
+    assert made["train"].digest != made["dev"].digest
+    assert made_anew(made, prepare(record)) == set()
+    (world.folder / "LJSpeech" / "metadata.csv").write_text("".join(f"LJ-{n}|New {n}.|New {n}.\n" for n in range(1, 11)))
+    assert set(texts(prepare(record)["train"]).values()) == {f"New {n[3:]}." for n in train}
+
+
+def test_a_corpus_with_a_folder_for_each_subset_is_not_split(world: World) -> None:
+    for subset, numbers in (("train", range(1, 6)), ("dev", range(6, 8))):
+        ljspeech(world.folder / "own" / subset, numbers)
+    own = {"data_url": str(world.folder / "own"), "train_subsets": ["train"], "dev_subsets": ["dev"]}
+    made = prepare(world.record(**own))
+    assert list(texts(made["train"])) == [f"LJ-{n}" for n in range(1, 6)]
+    assert list(texts(made["dev"])) == ["LJ-6", "LJ-7"]
+
+
+def test_a_subset_that_is_missing_beside_another_is_refused(world: World, settings: dict[str, Any]) -> None:
+    ljspeech(world.folder / "LJSpeech" / "train", range(1, 4))
+    problems = list(STAGES["download"].check(world.record(**settings)))
+    assert [problem.setting for problem in problems] == ["dev_subsets"]
+
+
+def test_too_many_rejects_of_an_import_stop_the_run(world: World, settings: dict[str, Any]) -> None:
+    (world.folder / "LJSpeech" / "wavs" / "LJ-3.wav").write_bytes(b"x")
+    with pytest.raises((CosyFlowError, RefusalError), match=r"1 of 10 utterances .* the first is wavs/LJ-3"):
+        prepare(world.record(**settings))
+    made = prepare(world.record(**settings, max_reject_share=0.2))
+    assert len(texts(made["train"])) + len(texts(made["dev"])) == 9
+
+
+def test_the_tables_of_the_import_lie_with_the_stage(world: World, settings: dict[str, Any]) -> None:
+    prepare(world.record(**settings))
+    (latest,) = world.data.glob("download/train/*/names.tsv")
+    assert latest.read_text().startswith("utt\tspk\tsource\tsource_spk\n")
+    assert storage.exists(str(latest.with_name("rejects.tsv")))
