@@ -8,6 +8,7 @@
 #                          [IMAGE="base extract"] [BASE_IMAGE=...] [BUILDER=docker|buildah] [REGISTRY=... PUSH=1]
 # make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
 # make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
+# make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10]
 # make setup               the environment alone, from the lock file; the others do it when it is needed
 
 UV_VERSION := 0.13.9
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp setup
+.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak setup
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -72,6 +73,9 @@ kfp: $(INSTALLED)
 		{ echo "make: KUBECONFIG must lead to that server's cluster, whose namespace kubeflow has the label" \
 		"cosyflow.dev/test=true" >&2; exit 1; }
 	KFP_HOST="$(KFP_HOST)" $(BIN)/python -m pytest --numprocesses 0 tests/cluster/kfp --durations=15
+
+soak: $(INSTALLED)
+	OMP_NUM_THREADS=1 SOAK_ROUNDS="$(or $(SOAK_ROUNDS),10)" $(BIN)/python -m pytest --numprocesses 0 tests/soak --durations=10
 
 setup: $(INSTALLED)
 

@@ -1,4 +1,4 @@
-"""Every stage begun by several processes at random times, over and over: `python -m pytest tests/soak`.
+"""Every stage begun by several processes at random times, over and over: `make soak`.
 
 SOAK_ROUNDS (10) rounds for each stage and number of processes, on a folder. A round that fails names its seed.
 """
