@@ -25,6 +25,10 @@ class StoppedError(CosyFlowError):
     """Work was asked to end (SIGTERM), and did so in good order; the same command goes on."""
 
 
+class MachineError(CosyFlowError):
+    """This machine lacks what it should have, and another may have it; the same work goes on there."""
+
+
 class NotFiniteError(CosyFlowError):
     """A loss or gradient of a training that is not finite. It may be the fault of the machine, unless it comes again.
 

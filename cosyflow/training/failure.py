@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError, NotFiniteError, OutageError, StoppedError
+from cosyflow.errors import CosyFlowError, MachineError, NotFiniteError, OutageError, StoppedError
+from cosyflow.lease import OvertakenError
 from cosyflow.progress import say
 
 FAILURE_FILE = "failure.json"
@@ -96,4 +97,4 @@ def leave_failure(model_dir: str, work: str, attempt: str, error: CosyFlowError 
 def _is_certain(error: Exception, attempt: str, before: Failure | None) -> bool:
     if isinstance(error, NotFiniteError):  # other ranks of the same attempt leave it too
         return before is not None and before.attempt != attempt and before.update == error.update
-    return not isinstance(error, OutageError | StoppedError)
+    return not isinstance(error, OutageError | StoppedError | MachineError | OvertakenError)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, MachineError
 
 Value = TypeVar("Value")
 
@@ -99,7 +99,7 @@ def _device(local_rank: int) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
-        raise CosyFlowError(
+        raise MachineError(
             f"process {local_rank + 1} on this machine finds {torch.cuda.device_count()} CUDA devices;"
             " start at most one process for each (--gpus_per_node)"
         )

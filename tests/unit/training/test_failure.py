@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError, NotFiniteError, OutageError, Problem, RefusalError, StoppedError
+from cosyflow.errors import (
+    CosyFlowError,
+    MachineError,
+    NotFiniteError,
+    OutageError,
+    Problem,
+    RefusalError,
+    StoppedError,
+)
+from cosyflow.lease import OvertakenError
 from cosyflow.training.failure import (
     ATTEMPT_VARIABLE,
     WORK_VARIABLE,
@@ -20,7 +29,7 @@ from cosyflow.training.failure import (
     read_failure,
 )
 from cosyflow.training.loop import train
-from tests.unit.training.toy import ALONE, CountingData, NextToken, conf, quiet
+from tests.unit.training.toy import ALONE, CountingData, NextToken, conf, quiet, training
 
 RECIPE = Path(__file__).resolve().parents[3] / "conf" / "cosyvoice2.tiny.yaml"
 
@@ -48,6 +57,8 @@ def fail(model_dir: str, error: Exception, attempt: str = "train") -> Failure | 
         (FileNotFoundError(2, "No such file or directory", "qwen2/config.json"), True),
         (OutageError("s3://bucket: no answer"), False),
         (StoppedError("stopped on request"), False),
+        (MachineError("process 1 on this machine finds 0 CUDA devices"), False),
+        (OvertakenError("another training has begun"), False),
         (NotFiniteError("update 7: the loss is not finite", 7), False),
     ],
     ids=lambda value: type(value).__name__,
@@ -120,7 +131,7 @@ def test_the_loop_names_the_update_whose_loss_is_not_finite() -> None:
     settings = conf()
     objective = NextToken(dropout=0.0, infinite="utt5")
     with pytest.raises(NotFiniteError) as failure:
-        train(objective, CountingData(ALONE, 13), settings, ALONE, quiet(settings, ALONE), None)
+        train(training(objective, settings, data=CountingData(ALONE, 13)), quiet(settings, ALONE), None)
     assert str(failure.value).startswith(f"update {failure.value.update}: the loss is not finite")
 
 
