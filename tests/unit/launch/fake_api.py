@@ -10,6 +10,7 @@ somebody deletes the job (`deleted`).
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -28,7 +29,7 @@ from cosyflow.training.failure import ATTEMPT_VARIABLE, WORK_VARIABLE, leave_fai
 Object = dict[str, Any]
 NAMESPACE = "team-a"
 TOKEN = "token-of-the-test"  # noqa: S105
-JOBS = f"/apis/kubeflow.org/v1/namespaces/{NAMESPACE}/pytorchjobs"
+JOBS = re.compile(rf"/apis/[^/]+/v1/namespaces/{NAMESPACE}/[a-z]+")
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 SEQUENCES = Path(__file__).parent / "sequences"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,6 +39,7 @@ class FakeCluster:
     """The objects, and the operator."""
 
     def __init__(self) -> None:
+        self.pod_label = "training.kubeflow.org/job-name"
         self.jobs: dict[str, Object] = {}
         self.pods: dict[str, Object] = {}
         self.events: list[Object] = []
@@ -79,11 +81,11 @@ class FakeCluster:
             self._touch(None)
 
     def pods_of(self, selector: str) -> list[Object]:
-        return [pod for pod in self.pods.values() if self._is_of(pod, selector.partition("=")[2])]
+        label, _, job = selector.partition("=")
+        return [pod for pod in self.pods.values() if pod["metadata"]["labels"].get(label) == job]
 
-    @staticmethod
-    def _is_of(pod: Object, job: str) -> bool:
-        return bool(pod["metadata"]["labels"].get("training.kubeflow.org/job-name") == job)
+    def _is_of(self, pod: Object, job: str) -> bool:
+        return bool(pod["metadata"]["labels"].get(self.pod_label) == job)
 
     def _run(self, name: str, uid: str, steps: Sequence[Object]) -> None:
         for step in steps:
@@ -99,7 +101,7 @@ class FakeCluster:
     def _play(self, name: str, job: Object, step: Object) -> None:
         for role, status in step.get("pods", {}).items():
             pod = f"{name}-{role}"
-            labels = {"training.kubeflow.org/job-name": name}
+            labels = {self.pod_label: name}
             self.pods[pod] = {"metadata": {"name": pod, "labels": labels}, "status": status}
         for role, lines in step.get("prints", {}).items():
             self.logs.setdefault(f"{name}-{role}", []).extend(f"{self._now()} {line}" for line in lines)
@@ -171,15 +173,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _get(self, path: str, query: dict[str, str]) -> None:
         cluster = self.server.cluster
-        if path == JOBS and query.get("watch"):
+        if JOBS.fullmatch(path) and query.get("watch"):
             self._watch(query)
-        elif path == JOBS:
+        elif JOBS.fullmatch(path):
             wanted = query["labelSelector"].partition("=")[2]
             found = [
                 job for job in cluster.jobs.values() if job["metadata"]["labels"].get("cosyflow.dev/job") == wanted
             ]
             self._json(200, {"items": found})
-        elif path.startswith(JOBS):
+        elif JOBS.match(path):
             name = path.rpartition("/")[2]
             self._json(200, cluster.jobs[name]) if name in cluster.jobs else self._status(404, f"{name} not found")
         elif path == f"{CORE}/pods":

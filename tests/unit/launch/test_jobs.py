@@ -17,11 +17,13 @@ from cosyflow.launch.follow.attempts import Attempts
 from cosyflow.launch.follow.timeline import Timeline
 from cosyflow.launch.job import run_of, train_in_cluster
 from cosyflow.launch.kinds import KINDS
+from cosyflow.launch.kinds.kind import JobKind
 from cosyflow.launch.settings import JobSettings
 from cosyflow.launch.spec import JobSpec, base_name
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.parent import PARENT_VARIABLE, TOKEN_FOLDER
 from tests.unit.launch.fake_api import NAMESPACE, FakeCluster
+from tests.unit.launch.kinds.other_kind import POD_LABEL, OtherKind
 
 KIND = KINDS["pytorchjob"]
 
@@ -47,8 +49,8 @@ class Launch:
         )
         self.base = base_name("llm", str(self.model_dir))
 
-    def run(self, num_nodes: int = 1, **settings: Any) -> list[str]:
-        return train_in_cluster(KIND, self.arguments, replace(self.settings, **settings), num_nodes, 0, self.log)
+    def run(self, num_nodes: int = 1, kind: JobKind = KIND, **settings: Any) -> list[str]:
+        return train_in_cluster(kind, self.arguments, replace(self.settings, **settings), num_nodes, 0, self.log)
 
     def fail(self, match: str, num_nodes: int = 1, **settings: Any) -> None:
         with pytest.raises(CosyFlowError, match=match) as failure:
@@ -126,6 +128,19 @@ def test_a_failed_gang_starts_again_and_the_run_ends_well(launch: Launch, cluste
         ("-master-0", 1),
     ]
     assert "OOMKilled\n| [train llm] loads a shard\nevent Evicted: The node was low on resource" in failed[0]["message"]
+
+
+def test_a_kind_of_another_shape_is_followed_and_started_again_as_well(launch: Launch, cluster: FakeCluster) -> None:
+    cluster.pod_label = POD_LABEL
+    cluster.play("other-kind")
+    launch.run(num_nodes=2, kind=OtherKind())
+    assert [job["kind"] for job in cluster.created] == ["OtherJob", "OtherJob"]
+    assert launch.log.read_text().splitlines() == [
+        "[train llm] update 1  loss 5.1",
+        "[train llm] goes on from epoch_0_step_1",
+    ]
+    failed = [entry["pod"] for entry in launch.timeline() if entry["event"] == "pod-failed"]
+    assert failed == [f"{launch.base}-node-0-1-8vbqz", f"{launch.base}-node-0-0-k2x9p"]
 
 
 def test_without_restarts_a_failure_is_a_failure(launch: Launch, cluster: FakeCluster) -> None:
