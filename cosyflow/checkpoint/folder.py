@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from cosyflow import storage
+from cosyflow.errors import Problem
 
 TRAINED = re.compile(r"epoch_(\d+)_(?:whole|step_(\d+))")
 """The names that a training gives."""
@@ -131,3 +132,9 @@ def read_record(uri: str) -> dict[str, Any]:
 
 def is_our_record(record: Mapping[str, Any]) -> bool:
     return OURS in record or record.keys() >= OURS_0_1
+
+
+def nothing_to_continue(checkpoint: Checkpoint, reason: str) -> Problem:
+    """The problem of a folder with checkpoints that no run can go on from."""
+    ways = f"start from its weights (--checkpoint {checkpoint.weights} with another --model_dir), or bring back"
+    return Problem("model_dir", f"{checkpoint.directory}: {reason}; {ways} {storage.name(checkpoint.state)}")

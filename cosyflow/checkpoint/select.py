@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from cosyflow import storage
-from cosyflow.checkpoint.folder import Checkpoint, list_checkpoints
+from cosyflow.checkpoint.folder import Checkpoint, list_checkpoints, nothing_to_continue
 from cosyflow.checkpoint.state import Resumption, UnusableError, load
-from cosyflow.errors import Problem, RefusalError
+from cosyflow.errors import RefusalError
 
 Teller = Callable[[str], None]
 
@@ -50,9 +49,3 @@ def find_newest(directory: str, tell: Teller, whole_epochs: bool = False) -> tup
     if there:
         raise RefusalError([nothing_to_continue(there[0], passed[0])])
     return None
-
-
-def nothing_to_continue(checkpoint: Checkpoint, reason: str) -> Problem:
-    """The problem of a folder with checkpoints that no run can go on from."""
-    ways = f"start from its weights (--checkpoint {checkpoint.weights} with another --model_dir), or bring back"
-    return Problem("model_dir", f"{checkpoint.directory}: {reason}; {ways} {storage.name(checkpoint.state)}")

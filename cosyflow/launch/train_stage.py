@@ -20,7 +20,7 @@ from cosyflow.launch.processes import devices_here, processes
 from cosyflow.launch.settings import read_settings, with_task_config
 from cosyflow.stage import StageResult
 from cosyflow.training.arguments import Arguments, read_recipe, tracking_uri, unsupported
-from cosyflow.training.resumption import check_folder
+from cosyflow.training.folder import check_folder
 from cosyflow.training.tracking.mlflow import noted_run
 
 MODULE = "cosyflow.training"

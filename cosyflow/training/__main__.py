@@ -43,11 +43,11 @@ def run(arguments: Arguments) -> Ending:
     """
     from cosyflow.backends import keep_freed_memory
     from cosyflow.checkpoint.state import Position
+    from cosyflow.training.folder import check_folder
     from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
     from cosyflow.training.loop import Ending
     from cosyflow.training.parent import PARENT_VARIABLE, watching_parent
     from cosyflow.training.ranks import process_group
-    from cosyflow.training.resumption import check_folder
     from cosyflow.training.setup import Setup
     from cosyflow.training.stop import StopRequest
     from cosyflow.training.turn import our_turn

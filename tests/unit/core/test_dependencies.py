@@ -25,6 +25,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cosyflow/cli/inspect.py": ("train",),
     "cosyflow/dataset": ("train",),
     "cosyflow/extract": ("train",),
+    "cosyflow/families": ("train",),
     "cosyflow/launch/processes.py": ("train",),
     "cosyflow/models": ("train",),
     "cosyflow/release": ("train", "tracking"),
@@ -78,7 +79,8 @@ def distributions_of(module: str) -> set[str]:
     """The distributions that a module comes with; of a package that several fill, all of them."""
     for name in (name for name in DISTRIBUTIONS if f"{module}.".startswith(f"{name}.")):
         return {DISTRIBUTIONS[name]}
-    return OWNERS[module.partition(".")[0]]
+    first = module.partition(".")[0]
+    return OWNERS.get(first, {first.replace("_", "-")})  # of an extra that is not installed here
 
 
 def extras_of(file: Path) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from cosyflow.standins.server import serve
-from tests.unit.packages import ends_without_torch, runs_without_torch
+from tests.unit.packages import CHECKOUT, MAIN, ends_without_torch, runs_without_torch
 
 UTTERANCE = "84_1_000001_000000"
 GRAPH = """
@@ -41,7 +41,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for subset in ("dev-clean", "dev-other"):
         chapter = root / "LibriTTS" / subset / "84" / "1"
         chapter.mkdir(parents=True)
-        soundfile.write(chapter / f"{UTTERANCE}.wav", np.zeros(12_000), 24_000, subtype="PCM_16")
+        soundfile.write(chapter / f"{UTTERANCE}.wav", 0.1 * np.sin(np.arange(12_000) / 20), 24_000, subtype="PCM_16")
         (chapter / f"{UTTERANCE}.normalized.txt").write_text("One sentence.\n")
     return root
 
@@ -105,6 +105,14 @@ def test_merge(tmp_path: Path) -> None:
     lists = ["--train_subsets", "one", "--dev_subsets", "two"]
     cosyflow("merge", "--src_dir", tmp_path, "--des_dir", tmp_path / "lists", *lists)
     assert (tmp_path / "lists" / "dev.data.list").read_text().strip().endswith("two/parquet/shard.parquet")
+
+
+def test_a_training_that_is_refused(tmp_path: Path) -> None:
+    """As of any training, the process that starts the others and follows them computes nothing itself."""
+    absent = tmp_path / "absent"
+    words = ["--train_data", absent, "--cv_data", absent, "--model_dir", tmp_path / "model"]
+    recipe = CHECKOUT / "conf" / "cosyvoice2.tiny.yaml"
+    ends_without_torch(MAIN.format(module="cosyflow.cli.main"), ["train", "--config", str(recipe), *map(str, words)], 2)
 
 
 def test_the_first_and_the_last_task_of_a_graph(run: Mapping[str, Any], tmp_path: Path) -> None:
