@@ -41,8 +41,8 @@ def test_a_corpus_in_one_piece_is_split(world: World, settings: dict[str, Any]) 
     assert train | dev == {f"LJ-{n}": f"Text {n}." for n in range(1, 11)}
     assert made["train"].digest != made["dev"].digest
     assert made_anew(made, prepare(record)) == set()
-    table = "".join(f"LJ-{n}|New {n}.|New {n}.\n" for n in range(1, 11))
-    (world.folder / "LJSpeech" / "metadata.csv").write_text(table)
+    new = "".join(f"LJ-{n}|New {n}.|New {n}.\n" for n in range(1, 11))
+    (world.folder / "LJSpeech" / "metadata.csv").write_text(new)
     assert set(texts(prepare(record)["train"]).values()) == {f"New {n[3:]}." for n in train}
 
 
