@@ -100,7 +100,7 @@ def unpacked(content: bytes) -> tuple[Holder | None, bool]:
 
 
 def is_live(folder: str, now: float) -> bool:
-    """Whether somebody may be working in a folder, as far as one look tells.
+    """Whether somebody may be working in a folder, as far as one look can say.
 
     Args:
         now: seconds since 1970 by the clock of the store.

@@ -128,7 +128,13 @@ ROUNDS = [
 @pytest.mark.parametrize(
     ("words", "processes", "seed"),
     [
-        pytest.param(words, processes, seed, id=f"{words.__name__}-{processes}-{seed}")
+        pytest.param(
+            words,
+            processes,
+            seed,
+            id=f"{words.__name__}-{processes}-{seed}",
+            marks=[pytest.mark.slow] if processes == 8 or words is train else [],
+        )
         for words, processes, rounds in ROUNDS
         for seed in range(rounds)
     ],
