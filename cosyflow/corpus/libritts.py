@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from cosyflow import storage
 from cosyflow.corpus.listing import AUDIO_SUFFIXES, Found, list_all
-from cosyflow.corpus.names import printable, unused
+from cosyflow.corpus.names import FreshNames, printable
 from cosyflow.errors import CosyFlowError
 
 TRANSCRIPT = ".normalized.txt"
@@ -98,11 +98,10 @@ def _utterance_names(chosen: Sequence[Found]) -> dict[Found, str]:
     stems = {each: PurePosixPath(each.stem).name for each in chosen}
     times = Counter(stems.values())
     names = {each: stem for each, stem in stems.items() if times[stem] == 1}
-    used = set(stems.values())
+    fresh = FreshNames(stems.values())
     for each in chosen:
         if each not in names:
-            names[each] = unused(each.stem.replace("/", "_"), used)
-            used.add(names[each])
+            names[each] = fresh.make(each.stem.replace("/", "_"))
     return names
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Iterable
 
 BYTE_ORDER_MARK = "\ufeff"
 _NOT_IN_NAMES = {"Cc": "a control character", "Cs": "a byte that is not UTF-8"}
@@ -41,10 +41,21 @@ def safe_name(name: str) -> str:
     return "".join("_" if _kind(character) else character for character in name) or "unnamed"
 
 
-def unused(name: str, used: Collection[str]) -> str:
-    """The name itself, or with the first number from 2 on that makes it a new one."""
-    number, candidate = 1, name
-    while candidate in used:
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
+class FreshNames:
+    """Names of which none is given twice."""
+
+    def __init__(self, used: Iterable[str] = ()) -> None:
+        self._used = set(used)
+        self._last: dict[str, int] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._used
+
+    def make(self, name: str) -> str:
+        """The name itself, or with the first number from 2 on that makes it a new one."""
+        candidate = name
+        while candidate in self._used:
+            self._last[name] = self._last.get(name, 1) + 1
+            candidate = f"{name}_{self._last[name]}"
+        self._used.add(candidate)
+        return candidate

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -42,13 +42,10 @@ def read(source: Source) -> Iterator[Clip]:
             continue
         used.add(each.path)
         names = [chosen.text, chosen.audio, *([chosen.speaker] if chosen.speaker else [])]
-        number = 0
-        for batch in _batches(uri, list(dict.fromkeys(names))):
-            for row in batch.to_pylist():
-                number += 1
-                clip, path = _clip(source, files, chosen, row, each, number)
-                used.add(path)
-                yield clip
+        for number, row in enumerate(_rows(uri, list(dict.fromkeys(names))), start=1):
+            clip, path = _clip(source, files, chosen, row, each, number)
+            used.add(path)
+            yield clip
     source.ignore_rest(used)
 
 
@@ -87,21 +84,26 @@ def _open_arrow(stream: Any) -> Any:
         return pa.ipc.open_file(stream)
 
 
-def _batches(uri: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _rows(uri: str, names: list[str]) -> Iterator[dict[str, Any]]:
     with storage.open_read(uri) as stream:
         try:
-            if uri.lower().endswith(".parquet"):
-                file = pq.ParquetFile(stream)
-                yield from file.iter_batches(ROWS_AT_A_TIME, columns=list(names), use_threads=False)
-                return
-            reader = _open_arrow(stream)
-            is_file = hasattr(reader, "num_record_batches")
-            batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-            for batch in batches:
-                for start in range(0, batch.num_rows, ROWS_AT_A_TIME):
-                    yield batch.select(list(names)).slice(start, ROWS_AT_A_TIME)
-        except (pa.ArrowException, OSError) as error:
+            batches = _parquet_batches if uri.lower().endswith(".parquet") else _arrow_batches
+            for batch in batches(stream, names):
+                yield from batch.to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise CosyFlowError(f"{uri}: is damaged ({error}); fetch it again") from error
+
+
+def _parquet_batches(stream: BinaryIO, names: list[str]) -> Iterator[pa.RecordBatch]:
+    yield from pq.ParquetFile(stream).iter_batches(ROWS_AT_A_TIME, columns=names, use_threads=False)
+
+
+def _arrow_batches(stream: BinaryIO, names: list[str]) -> Iterator[pa.RecordBatch]:
+    reader = _open_arrow(stream)
+    is_file = hasattr(reader, "num_record_batches")
+    for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
+        for start in range(0, batch.num_rows, ROWS_AT_A_TIME):
+            yield batch.select(names).slice(start, ROWS_AT_A_TIME)
 
 
 def _clip(
@@ -118,7 +120,10 @@ def _clip(
     if fields.get("bytes"):
         return Clip(name, text, fields["bytes"], _suffix(path, fields["bytes"]), told), ""
     if fields.get("array") is not None and fields.get("sampling_rate"):
-        return Clip(name, text, _encoded(fields["array"], fields["sampling_rate"]), ".wav", told), ""
+        try:
+            return Clip(name, text, _encoded(fields["array"], int(fields["sampling_rate"])), ".wav", told), ""
+        except (ValueError, TypeError, RuntimeError) as error:
+            return Clip(name, text, problem=f"samples that are none: {error}"), ""
     locator, inside = files.find(path, str(PurePosixPath(each.path).parent))
     problem = "" if locator else f"no audio: row {number} of {source.uri(each.path)} has none"
     return Clip(name, text, locator, speaker=told, problem=problem or files.problem(inside)), inside

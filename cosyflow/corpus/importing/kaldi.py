@@ -25,4 +25,6 @@ def read(source: Source) -> Iterator[Clip]:
             recording = absolute_wav(utterance.wav, source.root)
             yield Clip(utterance.utt, utterance.text, problem=str(error).removeprefix(f"{recording}: "))
         else:
-            yield Clip(utterance.utt, one_line(utterance.text), audio, speaker=utterance.spk)
+            yield Clip(
+                utterance.utt, one_line(utterance.text), audio, speaker=utterance.spk, instruct=utterance.instruct
+            )

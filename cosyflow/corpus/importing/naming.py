@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from cosyflow.corpus.names import safe_name, unused
+from cosyflow.corpus.names import FreshNames, safe_name
 
 LONGEST = 120  # characters: a file of this name, with a suffix and a temporary ending, must fit into 255 bytes
 _LONGEST_BYTES = 180
@@ -31,25 +31,18 @@ class Names:
     """Gives each utterance a name of its own: that of its file, or of its path when that is taken."""
 
     def __init__(self) -> None:
-        self._used: set[str] = set()
+        self._fresh = FreshNames()
 
     def utterance(self, source: str) -> str:
         path = source.strip("/")
         name = short(safe_name(PurePosixPath(path).name))
-        if name in self._used:
-            name = unused(short(safe_name(path)), self._used)
-        self._used.add(name)
-        return name
+        return self._fresh.make(short(safe_name(path)) if name in self._fresh else name)
 
 
 def speakers_of(told: Iterable[str]) -> dict[str, str]:
     """The name that each speaker of the source gets: different ones for different speakers."""
-    names: dict[str, str] = {}
-    used: set[str] = set()
-    for speaker in sorted(set(told)):
-        names[speaker] = unused(short(safe_name(speaker)), used)
-        used.add(names[speaker])
-    return names
+    fresh = FreshNames()
+    return {speaker: fresh.make(short(safe_name(speaker))) for speaker in sorted(set(told))}
 
 
 def short(name: str) -> str:

@@ -51,7 +51,7 @@ def parse(content: bytes, name: str, wanted: Columns) -> tuple[str, str]:
         return one_line(text), ""
     try:
         fields = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CosyFlowError(f"transcript is not JSON: {name}: {error}") from error
     if not isinstance(fields, dict):
         raise CosyFlowError(f"transcript is no JSON object: {name}")

@@ -189,7 +189,7 @@ def _named(taken: list[_Checked], corpus: str) -> list[Taken]:
     names = speakers_of(told)
     return sorted(
         (
-            Taken(each.utt, names[spk], each.clip.text, each.wav, each.seconds, each.clip.name, spk)
+            Taken(each.utt, names[spk], each.clip.text, each.wav, each.seconds, each.clip.name, spk, each.clip.instruct)
             for each, spk in zip(taken, told, strict=True)
         ),
         key=lambda each: each.utt,

@@ -28,6 +28,7 @@ class Clip:
     speaker: str = ""
     problem: str = ""
     """Why it cannot be used, where reading it showed that."""
+    instruct: str | None = None
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _jsonl(uri: str, path: str, text: str) -> Table:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise CosyFlowError(f"{uri}:{number}: not JSON ({error}); write one object a line") from error
         if not isinstance(row, dict):
             raise CosyFlowError(f"{uri}:{number}: not a JSON object; write one object a line")

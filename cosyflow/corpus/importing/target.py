@@ -86,4 +86,4 @@ class Target:
 
 
 def _utterance(each: Taken) -> KaldiUtterance:
-    return KaldiUtterance(each.utt, each.wav, each.text, each.spk)
+    return KaldiUtterance(each.utt, each.wav, each.text, each.spk, each.instruct)

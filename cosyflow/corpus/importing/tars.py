@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def read(source: Source) -> Iterator[Clip]:
         try:
             with storage.open_read(uri) as stream, tarfile.open(fileobj=stream) as tar:
                 yield from _clips(source, tar, uri)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
             raise CosyFlowError(f"{uri}: the archive is damaged ({error}); fetch it again") from error
     source.ignore_rest(each.path for each in containers)
 

@@ -244,8 +244,10 @@ def test_kaldi_with_segments(corpus: Corpus) -> None:
     corpus.put("segments", "a r 0 0.5\nb r 0.5 1.5\nc x 0 1\nd r 3 4\n")
     corpus.put("text", "a A.\nb B.\nc C.\nd D.\n")
     corpus.put("utt2spk", "a s\nb t\nc t\nd t\n")
+    corpus.put("instruct", "a Softly.\nb Loudly.\nc Softly.\nd Softly.\n")
     summary = corpus.run()
     assert corpus.heard() == {"a": ("s", "A."), "b": ("t", "B.")}
+    assert corpus.utterances()["b"].instruct == "Loudly."
     assert corpus.utterances()["b"].wav == storage.join(corpus.place, "long.wav") + "#t=0.5,1.5"
     assert inspect_audio(corpus.utterances()["b"].wav).seconds == 1.0
     assert summary.reasons == {"no recording": 1, "segment beyond the end": 1}
