@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -39,25 +39,16 @@ class CheckpointWriter:
             STATES_KEPT checkpoints and the newest whole epoch are kept with their states, from which a run goes on when
             the newest one is damaged, or when the number of ranks changes.
         start: update from which the run goes on: checkpoints within an epoch after it are of a way that was left.
-        before_commit: is called before a checkpoint counts and before any is removed, and raises when this run may not
-            write any more.
     """
 
     def __init__(
-        self,
-        directory: str,
-        settings: Mapping[str, Any],
-        keep_last: int,
-        keep_best: int,
-        start: int = 0,
-        before_commit: Callable[[], None] = lambda: None,
+        self, directory: str, settings: Mapping[str, Any], keep_last: int, keep_best: int, start: int = 0
     ) -> None:
         self.directory = directory
         self.settings = dict(settings)
         self.keep_last = keep_last
         self.keep_best = keep_best
         self.start: int | None = start
-        self.before_commit = before_commit
 
     def save(self, snapshot: Snapshot, position: Position, fingerprint: str, record: Mapping[str, Any]) -> Checkpoint:
         """Writes a checkpoint.
@@ -72,7 +63,6 @@ class CheckpointWriter:
             CosyFlowError: a checkpoint of this name is there, and is not ours.
         """
         name = position.name
-        self.before_commit()
         files = {file.path for file in storage.list_files(self.directory)}
         if name + WEIGHTS in files and not self._is_ours(name, files):
             raise CosyFlowError(
@@ -93,7 +83,6 @@ class CheckpointWriter:
             "batch_idx": position.batch,
             "save_time": datetime.now().astimezone().strftime("%d/%m/%Y %H:%M:%S"),
         }
-        self.before_commit()
         storage.write_text(self._uri(name, RECORD), yaml.safe_dump(entries, allow_unicode=True))
         self._remove_unwanted(name)
         return Checkpoint(self.directory, name, entries, has_state=True)

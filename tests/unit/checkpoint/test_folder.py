@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyflow import storage
 from cosyflow.checkpoint.folder import Checkpoint, checkpoint_at, list_checkpoints
 from cosyflow.checkpoint.select import best, newest
 from cosyflow.checkpoint.state import Position, Snapshot
@@ -72,23 +73,24 @@ def test_a_run_that_may_not_write_any_more_changes_nothing(tmp_path: Path) -> No
         raise CosyFlowError("another run holds this folder")
 
     snapshot = Snapshot({}, {})
-    CheckpointWriter(str(tmp_path), {}, 1, 1).save(snapshot, Position(epoch=1, update=5), "same", {})
+    writer = CheckpointWriter(str(tmp_path), {}, 1, 1)
+    writer.save(snapshot, Position(epoch=1, update=5), "same", {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    writer = CheckpointWriter(str(tmp_path), {}, 1, 1, before_commit=refuse)
-    with pytest.raises(CosyFlowError, match="another run holds this folder"):
+    with storage.fenced(str(tmp_path), refuse), pytest.raises(CosyFlowError, match="another run holds this folder"):
         writer.save(snapshot, Position(epoch=2, update=9), "same", {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_run_that_is_overtaken_while_it_writes_commits_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("writes", range(4))
+def test_a_run_that_is_overtaken_while_it_writes_commits_nothing(tmp_path: Path, writes: int) -> None:
     """It has written files, and without a yaml they are no checkpoint."""
-    answers = iter([None, CosyFlowError("another run holds this folder")])
+    left = iter([None] * writes)
 
     def ask() -> None:
-        if (answer := next(answers)) is not None:
-            raise answer
+        if next(left, "overtaken") is not None:
+            raise CosyFlowError("another run holds this folder")
 
-    writer = CheckpointWriter(str(tmp_path), {}, 1, 1, before_commit=ask)
-    with pytest.raises(CosyFlowError, match="another run holds this folder"):
+    writer = CheckpointWriter(str(tmp_path), {}, 1, 1)
+    with storage.fenced(str(tmp_path), ask), pytest.raises(CosyFlowError, match="another run holds this folder"):
         writer.save(Snapshot({}, {}), Position(epoch=1, update=5), "same", {})
     assert list_checkpoints(str(tmp_path)) == []
