@@ -32,6 +32,7 @@ def page_faults(keep: bool) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.medium
 def test_kept_memory_is_not_mapped_again() -> None:
     assert page_faults(keep=True) < PAGES / 100
     assert page_faults(keep=False) > PAGES / 2

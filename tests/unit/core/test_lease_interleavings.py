@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +144,7 @@ def follow(world: World, moves: list[tuple[int, int, int, float]]) -> None:
 @settings(max_examples=200, deadline=None)
 @given(moves=MOVES)
 @example(moves=[(0, 4, 1, 0.0), (1, 8, 4, 6.0)])  # the first takes it, and stands still until the second is done
+@pytest.mark.medium
 def test_at_most_one_commits(moves: list[tuple[int, int, int, float]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(folder)

@@ -38,6 +38,7 @@ def components_in(image: str) -> list[str]:
 
 
 @pytest.mark.parametrize("image", ["base", "extract"])
+@pytest.mark.medium
 def test_stages_import_with_what_their_image_has(image: str) -> None:
     names = components_in(image)
     assert names
@@ -57,6 +58,7 @@ assert Record.read(made.uri) == made.record
 
 
 @pytest.mark.parametrize("model", ["llm", "flow", "hifigan"])
+@pytest.mark.medium
 def test_a_whole_run_is_planned_with_what_the_base_image_has(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,6 +216,7 @@ def test_the_trainings_account_may_look_for_its_run_and_nothing_else() -> None:
     assert all(rule["verbs"] == ["get"] for rule in rules)
 
 
+@pytest.mark.medium
 def test_the_task_that_trains_alone_mounts_the_launchers_token(tmp_path: Path) -> None:
     (compiled,) = compile_pipelines(tmp_path)
     _, platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))

@@ -54,6 +54,7 @@ def test_a_forward_pass_never_waits_for_the_device(fake_cuda):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.medium
 def test_batches_of_one_budget_compile_once(fake_cuda, checkpointing):
     counter = CompileCounter()
     model = model_on(fake_cuda, activation_checkpointing=checkpointing)

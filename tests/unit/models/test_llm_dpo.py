@@ -93,6 +93,7 @@ def test_a_policy_equal_to_its_reference_starts_at_log_2():
     assert output.loss_sum / batch.num_chosen_targets == pytest.approx(math.log(2))
 
 
+@pytest.mark.medium
 def test_200_steps_teach_unseen_pairs():
     policy, reference, settings = seeded_model(), seeded_model(), DPOConfig(beta=0.1)
     unseen = pairs(40, seed=3)

@@ -103,6 +103,7 @@ def test_activation_checkpointing_gives_the_same_gradients() -> None:
     torch.testing.assert_close(results[0], results[1])
 
 
+@pytest.mark.medium
 def test_batches_of_one_budget_compile_once() -> None:
     model, counter = tiny_model(), CompileCounter()
     compiled = torch.compile(model, backend=counter, dynamic=False)

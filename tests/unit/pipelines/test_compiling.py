@@ -121,6 +121,7 @@ def test_the_servers_cache_may_answer_for_the_stages_alone(graph: Graph) -> None
     assert [pod for pod in PODS if graph.tasks[pod]["cachingOptions"].get("enableCache")] == list(STAGES)
 
 
+@pytest.mark.medium
 def test_the_servers_cache_can_be_left_out(graph: Graph, tmp_path: Path) -> None:
     assert main(["compile", "--output", str(tmp_path), "--images", str(TEST_LOCK), "--no-kfp-cache"]) == 0
     without = Graph.read(tmp_path / "cosyvoice.yaml")
@@ -132,6 +133,7 @@ def test_the_servers_cache_can_be_left_out(graph: Graph, tmp_path: Path) -> None
         }
 
 
+@pytest.mark.medium
 def test_two_subsets_are_worked_on_at_once_unless_the_run_says_otherwise(graph: Graph, tmp_path: Path) -> None:
     assert graph.subsets_at_once == 2
     file = tmp_path / "run.yaml"
@@ -140,6 +142,7 @@ def test_two_subsets_are_worked_on_at_once_unless_the_run_says_otherwise(graph: 
     assert Graph.read(tmp_path / "cosyvoice.yaml").subsets_at_once == 5
 
 
+@pytest.mark.medium
 def test_a_run_says_what_its_pods_ask_for(graph: Graph, tmp_path: Path) -> None:
     wanted = {
         "speech-token": {"memory_limit": "32Gi", "accelerator": "nvidia.com/gpu", "accelerator_limit": "1"},
@@ -189,6 +192,7 @@ def test_a_wrong_image_lock_is_refused(lock: str, message: str, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.medium
 def test_a_release_names_its_images_by_digest(tmp_path: Path) -> None:
     path = tmp_path / "lock.yaml"
     path.write_text("images: {base: r.example/a:1, extract: r.example/b:1, train: r.example/c:1}")

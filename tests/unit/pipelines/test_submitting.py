@@ -79,6 +79,7 @@ def started(server: Server) -> Any:
     return run
 
 
+@pytest.mark.medium
 def test_a_run_is_created_with_all_its_settings(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_run_is_created_with_all_its_settings(
     assert capsys.readouterr().out == f"{server.url}/#/runs/details/r-1\n"
 
 
+@pytest.mark.medium
 def test_what_a_file_says_of_the_graph_is_compiled_in(server: Server, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("recipe: cosyvoice3\nsubsets_at_once: 4\nresources: {merge: {memory_limit: 9Gi}}\n")
@@ -107,6 +109,7 @@ def test_what_a_file_says_of_the_graph_is_compiled_in(server: Server, tmp_path: 
     assert graph.container("merge")["resources"]["resourceMemoryLimit"] == "9Gi"
 
 
+@pytest.mark.medium
 def test_places_are_the_servers_own(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path is that of a volume there; the folder in which the command is given says nothing about it."""
     monkeypatch.chdir(tmp_path)
@@ -115,6 +118,7 @@ def test_places_are_the_servers_own(server: Server, tmp_path: Path, monkeypatch:
     assert (given.reject_dir, given.pretrained_dir) == ("volume/rejects", "pretrained_models/CosyVoice2-0.5B")
 
 
+@pytest.mark.medium
 def test_a_run_is_called_by_its_recipe_part_and_time(server: Server) -> None:
     assert submit(server, "--recipe", "cosyvoice2.tiny", "--model", "flow") == 0
     assert re.fullmatch(r"cosyvoice2\.tiny flow, \d{4}-\d\d-\d\d \d\d:\d\d", started(server)["display_name"])
