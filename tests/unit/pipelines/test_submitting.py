@@ -124,6 +124,7 @@ def test_a_run_is_called_by_its_recipe_part_and_time(server: Server) -> None:
     assert re.fullmatch(r"cosyvoice2\.tiny flow, \d{4}-\d\d-\d\d \d\d:\d\d", started(server)["display_name"])
 
 
+@pytest.mark.medium
 def test_the_page_is_told_where_people_see_it(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(server, "--ui-url", "https://kfp.example/") == 0
     assert capsys.readouterr().out == "https://kfp.example/#/runs/details/r-1\n"
@@ -138,6 +139,7 @@ def test_an_impossible_setting_is_refused_before_the_server_is_asked(
     assert server.requests == []
 
 
+@pytest.mark.medium
 def test_a_refusal_is_one_line(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.refuse = True
     assert submit(server) == 1
