@@ -149,6 +149,7 @@ def test_a_refusal_is_one_line(server: Server, capsys: pytest.CaptureFixture[str
     assert "team-a is not yours" in error
 
 
+@pytest.mark.medium
 def test_no_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "--host", "http://127.0.0.1:9", "--data-root", "s3://bucket/data"]) == 1
     error = capsys.readouterr().err

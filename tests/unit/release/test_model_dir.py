@@ -50,6 +50,7 @@ def names(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("version", ["cosyvoice", "cosyvoice2", "cosyvoice3"])
+@pytest.mark.medium
 def test_all_parts_trained(recipes: Recipes, weights: Weights, stand_ins: Path, tmp_path: Path, version: str) -> None:
     recipe = recipes[version]
     trained = {part: weights(version, part) for part in ("llm", "flow", "hifigan")}
@@ -72,6 +73,7 @@ def test_all_parts_trained(recipes: Recipes, weights: Weights, stand_ins: Path, 
         model.load_state_dict(torch.load(tmp_path / "out" / name, weights_only=True), strict=True)
 
 
+@pytest.mark.medium
 def test_what_is_not_trained_is_the_pretrained(
     recipes: Recipes, weights: Weights, pretrained: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_an_interrupted_stage_registers_nothing_twice(registry: str, model: Path
     assert other_run.details["versions"] == {"llm": 2}
 
 
+@pytest.mark.medium
 def test_the_registrys_commands_need_no_torch(registry: str, model: Path, tmp_path: Path) -> None:
     cosyflow = partial(runs_without_torch, "cosyflow.cli.main")
     cosyflow("register", f"llm={model}", "--output_dir", tmp_path / "out", "--mlflow_uri", registry)
