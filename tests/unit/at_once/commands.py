@@ -81,7 +81,8 @@ def main() -> None:
     import cosyflow.corpus.prepare
 
     if any(command["is_training"] for command in commands):
-        import cosyflow.training.process  # noqa: F401
+        import cosyflow.training.loop
+        import cosyflow.training.parts  # noqa: F401
     processes = [_fork(command) for command in commands]
     ends = dict(os.wait() for _ in processes)
     print(json.dumps([os.waitstatus_to_exitcode(ends[process]) for process in processes]))

@@ -147,7 +147,7 @@ def test_a_manifest_tells_what_was_made_of_what_by_whom(world: World, monkeypatc
     assert made.digests == {"text": hashlib.sha256(b"dev: hello").hexdigest()}
     assert made.settings == {"place": f"{world.speech}/dev", "instruct": ""}
     assert (made.counts["outputs"], made.details) == (10, {"rate": 0.5})
-    assert (made.record, made.version) == (record.uri, 1)
+    assert (made.record, made.version) == (record.uri, PREPARE.version)
     assert made.made_by["cosyflow"] == __version__
     assert (made.made_by["run"], made.made_by["image"]) == ("run-1", "cosyflow@sha256:1")
     assert made.made_by["url"] == "http://kubeflow/#/runs/details/run-1"

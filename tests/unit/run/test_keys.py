@@ -171,7 +171,8 @@ def test_keys_are_described_as_far_as_they_are_known(world: World) -> None:
     assert list(fresh)[:4] == ["download/train-a", "download/train-b", "download/dev", "prepare/train-a"]
     assert fresh["download/dev"]["key"]
     assert fresh["prepare/dev"] == {
-        "key": None, "version": 1, "settings": {"place": f"{world.speech}/dev", "instruct": ""}, "inputs": None,
+        "key": None, "version": STAGES["prepare"].version, "inputs": None,
+        "settings": {"place": f"{world.speech}/dev", "instruct": ""},
     }  # fmt: skip
     made = finish(record)
     known = describe_keys(record, Digests(record.digests))
