@@ -72,7 +72,7 @@ def test_the_model_is_registered_with_its_exports(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize(("stage", "name"), WORKS)
-def test_called_again_a_component_hands_on_the_same(stage: str, name: str, chain: Chain) -> None:
+def test_called_again_a_component_returns_the_same(stage: str, name: str, chain: Chain) -> None:
     chain.made(stage, name)
     before = {path: path.stat().st_mtime_ns for path in (chain.folder / "data").rglob("manifest.json")}
     again = chain.call(stage, name)[STAGES[stage].makes]
@@ -112,7 +112,7 @@ def test_exchanged_inputs_are_refused(
 
 
 def refused(
-    chain: Chain, stage: str, name: str, capsys: pytest.CaptureFixture[str], *told: str, **inputs: object
+    chain: Chain, stage: str, name: str, capsys: pytest.CaptureFixture[str], *named: str, **inputs: object
 ) -> None:
     """The component ends with status 1; one line names the work, what came, and what should have come."""
     with pytest.MonkeyPatch.context() as patch:
@@ -122,7 +122,7 @@ def refused(
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "failed: " in line]
     assert line.startswith(f"[{stage} {name}] failed: {stage} {name}: got the outputs of ")
     came, _, wanted = line.partition("it works on those of ")
-    assert all(stage in came for stage in told)
+    assert all(stage in came for stage in named)
     assert wanted.startswith(", ".join(STAGES[stage].inputs) or STAGES[stage].inputs[0])
 
 

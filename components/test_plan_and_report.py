@@ -46,7 +46,7 @@ def test_the_plan_has_the_record_the_subsets_and_what_is_to_be_done(chain: Chain
 
 
 @pytest.mark.slow
-def test_of_finished_work_the_stamps_tell_the_content(chain: Chain) -> None:
+def test_of_finished_work_the_stamps_name_the_content(chain: Chain) -> None:
     for stage in STAGES:
         for name in names_of(stage):
             chain.made(stage, name)
@@ -67,7 +67,7 @@ def test_a_runs_file_counts_and_a_changed_parameter_counts_more(chain: Chain, tm
         assert run.data_url == chain.settings["data_url"]
 
 
-def test_a_refusal_tells_all_that_is_wrong_and_is_left_for_the_report(
+def test_a_refusal_names_all_that_is_wrong_and_is_left_for_the_report(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(RUN_VARIABLE, "refused")
@@ -98,7 +98,7 @@ def test_the_report_lists_the_tasks_of_its_own_run(
 
 
 @pytest.mark.slow
-def test_the_report_tells_losses_versions_and_stand_ins(
+def test_the_report_shows_losses_versions_and_stand_ins(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = chain.manifest("register", MODEL).details["versions"]

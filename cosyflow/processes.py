@@ -11,15 +11,15 @@ HOST = socket.gethostname()
 
 
 def this_process() -> str:
-    """A name for this process that no other one has, on any machine; "" where the system does not tell enough."""
+    """A name for this process that no other one has, on any machine; "" where the system does not give enough."""
     return _name_of(os.getpid())
 
 
 def has_ended(process: str) -> bool:
-    """Whether the process of that name has ended. False also where nobody can tell from here.
+    """Whether the process of that name has ended. False also where that cannot be known from here.
 
-    It can be told of a process that was started since this machine's start, in the container (process namespace) that
-    we are in; the time of its start tells it from a later one with the same number.
+    It can be known of a process that was started since this machine's start, in the container (process namespace) that
+    we are in; the time of its start distinguishes it from a later one with the same number.
     """
     place, _, rest = process.rpartition(" pid ")
     number, _, started = rest.partition(" started ")

@@ -1,4 +1,4 @@
-"""Tells how far a stage is: a bar on a terminal, a line every few seconds elsewhere.
+"""Shows how far a stage is: a bar on a terminal, a line every few seconds elsewhere.
 
 A bar redraws itself with carriage returns, which KFP's log readers turn into thousands of lines; so the bar is only for
 terminals.

@@ -17,7 +17,7 @@ from cosyflow.errors import CosyFlowError
 
 MANIFEST = "manifest.json"
 LATEST = "latest.json"
-"""Beside the keys of a subset or model: the newest finished manifest, for people."""
+"""Next to the keys of a subset or model: the newest finished manifest, for people."""
 
 
 @dataclass(frozen=True)

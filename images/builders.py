@@ -50,7 +50,7 @@ class Builder:
         digests = self._output("image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', reference).split()
         found = [digest for digest in digests if digest.startswith(f"{name}@sha256:")]
         if not found:
-            raise CosyFlowError(f"{reference}: {self.program} tells no digest of what it pushed")
+            raise CosyFlowError(f"{reference}: {self.program} gives no digest of what it pushed")
         return found[0]
 
     def _run(self, *arguments: str) -> None:

@@ -24,7 +24,7 @@ CUDA = ("nvidia-", "cuda-")
 
 
 def export(uv: str, checkout: Path) -> dict[str, str]:
-    """The requirements of each image beside those of the image below it, with the hashes of the lock, whose
+    """The requirements of each image in addition to those of the image below it, with the hashes of the lock, whose
     versions are the same for all.
 
     Raises:

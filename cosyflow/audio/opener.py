@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 MEMORY_NAME = "audio in memory"
 _CLAIM = re.compile(r": *(?P<claimed>\d+) \(should be (?P<there>\d+)\)")
 _LOOKED_AT = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
-"""Formats whose sizes `look` compares; of others the decoder's own notes tell."""
+"""Formats whose sizes `look` compares; of others the decoder's own notes decide."""
 _LOSSLESS = {"PCM_S8": "PCM_16", "PCM_U8": "PCM_16", "PCM_16": "PCM_16", "PCM_24": "PCM_24", "PCM_32": "PCM_32"}
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The length and form of an audio file or of a part of one, as its header tells."""
+    """The length and form of an audio file or of a part of one, as its header says."""
 
     sample_rate: int
     channels: int
@@ -62,7 +62,7 @@ def read_samples(locator: str | bytes, name: str | None = None) -> tuple[np.ndar
     Raises:
         AudioError: the file is missing, empty, truncated, not audio, or holds a sample that is not a finite number; or
             the part does not lie within it.
-        OutageError: the store went away, which says nothing of the file.
+        OutageError: the store stopped answering, which says nothing of the file.
     """
     name = _name(locator, name)
     with _opened(locator, name) as audio:
@@ -73,7 +73,7 @@ def read_samples(locator: str | bytes, name: str | None = None) -> tuple[np.ndar
 
 
 def inspect_audio(locator: str | bytes, name: str | None = None) -> AudioInfo:
-    """Reads the header of an audio file, and compares the length that it tells with what is there.
+    """Reads the header of an audio file, and compares the length in it with what is there.
 
     Args and errors as of `read_samples`, but for damage that only shows when the samples are decoded.
     """
@@ -169,7 +169,7 @@ def _stream(file: str | bytes, name: str) -> Iterator[_RememberingStream]:
 class _RememberingStream(io.RawIOBase):
     """A stream whose failed reads outlive libsndfile, which takes them for the end of the file.
 
-    Without it a store that goes away in the middle of a file would make that file a damaged one.
+    Without it a store that stops answering in the middle of a file would make that file a damaged one.
 
     `patches` are bytes by position that are given in place of those in the file.
     """
@@ -259,7 +259,9 @@ def _decoder(stream: _RememberingStream, name: str) -> soundfile.SoundFile:
 def _part(decoder: soundfile.SoundFile, meant: Locator, facts: Facts, name: str) -> _Audio:
     rate, total = decoder.samplerate, facts.num_samples or decoder.frames
     if total > decoder.frames:
-        raise AudioError(f"{name}: tells no length and its frames differ in size; convert it again from its source")
+        raise AudioError(
+            f"{name}: has no length in its header and its frames differ in size; convert it again from its source"
+        )
     start, end = meant.samples(rate)
     end = total if end is None else end
     if not start < end <= total:

@@ -1,4 +1,4 @@
-"""Keeps what libmpg123 prints about a file away from standard error; the caller gets an error of its own."""
+"""Keeps what libmpg123 prints about a file off standard error; the caller gets an error of its own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class _Kept:
     def show(self) -> None:
         """Prints what is new in it and not the decoder's."""
         size = os.fstat(self.file.fileno()).st_size
-        told = os.pread(self.file.fileno(), size - self.shown, self.shown)
-        self.shown += len(told)
-        if others := _OF_THE_DECODER.sub(b"", told):
+        printed = os.pread(self.file.fileno(), size - self.shown, self.shown)
+        self.shown += len(printed)
+        if others := _OF_THE_DECODER.sub(b"", printed):
             os.write(self.original, others)
 
 

@@ -9,7 +9,7 @@ from cosyflow.checkpoint.folder import Checkpoint, list_checkpoints, nothing_to_
 from cosyflow.checkpoint.state import Resumption, UnusableError, load
 from cosyflow.errors import RefusalError
 
-Teller = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def newest(checkpoints: Sequence[Checkpoint], num: int) -> list[Checkpoint]:
@@ -24,11 +24,11 @@ def best(checkpoints: Iterable[Checkpoint], num: int) -> list[Checkpoint]:
     return [checkpoint for _, _, checkpoint in ranked[:num]]
 
 
-def find_newest(directory: str, tell: Teller, whole_epochs: bool = False) -> tuple[Checkpoint, Resumption] | None:
+def find_newest(directory: str, log: Log, whole_epochs: bool = False) -> tuple[Checkpoint, Resumption] | None:
     """The newest checkpoint that a run can go on from; None when the folder holds none at all.
 
     Args:
-        tell: is told in one line why newer ones are passed over.
+        log: is given, in one line, why newer ones are passed over.
         whole_epochs: takes none within an epoch.
 
     Raises:
@@ -44,7 +44,7 @@ def find_newest(directory: str, tell: Teller, whole_epochs: bool = False) -> tup
             continue
         if passed:
             more = f" (and {len(passed) - 1} more)" if len(passed) > 1 else ""
-            tell(f"{passed[0]}{more}; takes {checkpoint.name} instead")
+            log(f"{passed[0]}{more}; takes {checkpoint.name} instead")
         return checkpoint, resumption
     if there:
         raise RefusalError([nothing_to_continue(there[0], passed[0])])

@@ -93,7 +93,7 @@ class Resumption:
     name: str
     """Of the checkpoint."""
     world_size: int | None = None
-    """Ranks of the run that wrote it; None when it does not tell."""
+    """Ranks of the run that wrote it; None when it does not say."""
 
 
 class UnusableError(CosyFlowError):

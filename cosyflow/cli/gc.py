@@ -1,4 +1,4 @@
-"""List what lies below a data root and nothing refers to, and remove it when told."""
+"""List what lies below a data root and nothing refers to, and remove it when asked to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="e.g. 7d, 12h: keep what is younger, and let the records of older runs keep nothing; by default every"
         " record keeps the work of its run",
     )
-    parser.add_argument("--mlflow_uri", default="", help="registry whose versions are kept, beside those known here")
+    parser.add_argument(
+        "--mlflow_uri", default="", help="registry whose versions are kept, in addition to those known here"
+    )
     parser.add_argument("--delete", action="store_true", help="remove what is listed")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one JSON document")
 

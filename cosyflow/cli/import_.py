@@ -20,7 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("src", metavar="SRC", help="folder of the corpus, or one table or archive")
     parser.add_argument("dst", metavar="DST", help="folder for train, dev, names.tsv and rejects.tsv")
     parser.add_argument("--text_column", default="", help="column of the transcript; by default a usual name is found")
-    parser.add_argument("--speaker_column", default="", help="column of the speaker; folders tell it otherwise")
+    parser.add_argument(
+        "--speaker_column", default="", help="column of the speaker; by default the folders name the speakers"
+    )
     parser.add_argument("--audio_column", default="", help="column of the audio")
     parser.add_argument(
         "--dev_share", type=float, default=DEFAULT_DEV_SHARE, help="share of the utterances (0 to 1) for dev"
@@ -52,11 +54,11 @@ def run(args: argparse.Namespace) -> None:
 def _show(summary: Summary, args: argparse.Namespace) -> None:
     for each in summary.taken[:SHOWN]:
         print(f"{each.utt}  {each.spk}  {each.seconds:.2f} s  {each.text}")
-    told = summary.as_json()
-    print(f"seen      {told['seen']}")
-    print(f"taken     {told['taken']}: {told['hours']} hours, {told['speakers']} speakers")
+    result = summary.as_json()
+    print(f"seen      {result['seen']}")
+    print(f"taken     {result['taken']}: {result['hours']} hours, {result['speakers']} speakers")
     for kind in ("rejected", "ignored"):
-        counts = told[kind]
+        counts = result[kind]
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         print(f"{kind:<9} {sum(counts.values())}{f': {reasons}' if reasons else ''}")
     print(

@@ -1,4 +1,4 @@
-"""Tell what a checkpoint file is: version, part, sizes, and what of it does not fit a recipe."""
+"""Say what a checkpoint file is: version, part, sizes, and what of it does not fit a recipe."""
 
 from __future__ import annotations
 

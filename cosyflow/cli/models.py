@@ -1,4 +1,4 @@
-"""Tell the history of registered models: their versions, what each was made of, and how two differ."""
+"""Show the history of registered models: their versions, what each was made of, and how two differ."""
 
 from __future__ import annotations
 

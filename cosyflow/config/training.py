@@ -77,7 +77,7 @@ class TrainConf:
     save_per_step: int = -1
     """Updates between two checkpoints within an epoch; -1 saves at the end of each epoch only."""
     keep_last: int = 2
-    """So many newest epochs keep their weights ..."""
+    """Number of the newest epochs that keep their weights ..."""
     keep_best: int = 5
     """... and this number of epochs with the lowest validation loss."""
     seed: int = 1986

@@ -19,7 +19,7 @@ class ArchiveError(CosyFlowError):
 
 
 def unpack(archive: Path, directory: Path, allowed: Callable[[PurePosixPath], bool], source: str) -> None:
-    """Unpacks a `.tar.gz` into an empty folder, which the caller throws away when this raises.
+    """Unpacks a `.tar.gz` into an empty folder, which the caller removes when this raises.
 
     Args:
         allowed: whether a file of this path within the archive belongs there.

@@ -1,4 +1,4 @@
-"""Published checksums: lists as of `md5sum` and `sha256sum` beside the archives, and the known ones of LibriTTS."""
+"""Published checksums: lists as of `md5sum` and `sha256sum` next to the archives, and the known ones of LibriTTS."""
 
 from __future__ import annotations
 

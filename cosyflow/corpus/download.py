@@ -86,7 +86,9 @@ def _finished_record(output_dir: str, subset: str, url: str, checksum: str | Non
         return None
     path = storage.join(tree, RECORD)
     if not storage.exists(path):
-        raise CosyFlowError(f"{tree} is there and was not made by this command; prepare it as it is, or move it away")
+        raise CosyFlowError(
+            f"{tree} is there and was not made by this command; prepare it as it is, or move it elsewhere"
+        )
     record: dict[str, Any] = storage.read_json(path)
     is_same = record["url"] == url and checksum in (None, record["md5"], record["sha256"])
     files = [file for file in storage.list_files(tree) if file.path != RECORD]

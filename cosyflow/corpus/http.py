@@ -56,7 +56,7 @@ def fetch_text(url: str) -> str:
 
 
 def content_length(url: str, timeout: float = 5.0) -> int | None:
-    """Bytes of a file at a URL, by one quick question; 0 where the server does not tell, None where there is no file.
+    """Bytes of a file at a URL, by one quick question; 0 where the server does not say, None where there is no file.
 
     Raises:
         CosyFlowError: the server cannot be reached, or refuses.
@@ -143,7 +143,7 @@ def _request(url: str, offset: int) -> http.client.HTTPResponse:
 
 
 def _extent(response: http.client.HTTPResponse, wanted: int) -> tuple[int, int | None]:
-    """Where the body of an answer starts within the file, and the size of the file if the server tells it."""
+    """Where the body of an answer starts within the file, and the size of the file if the server gives it."""
     length = response.headers.get("Content-Length")
     if response.status != http.client.PARTIAL_CONTENT:
         return 0, None if length is None else int(length)

@@ -1,7 +1,7 @@
-"""A tree of speech as LibriTTS is unpacked: SPEAKER/CHAPTER/UTTERANCE.wav with UTTERANCE.normalized.txt beside it.
+"""A tree of speech as LibriTTS is unpacked: SPEAKER/CHAPTER/UTTERANCE.wav with UTTERANCE.normalized.txt next to it.
 
 Any format and any depth will do. The speaker is the folder; only where the tree is deeper than LibriTTS, or has no
-folders, the beginning of the file's name tells it.
+folders, it is the beginning of the file's name.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ AUDIO_SUFFIXES = (
     ".sph", ".nist", ".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr",
 )  # fmt: skip
 """In lower case; of an utterance that is there twice the first of these is taken. The last six are read by ffmpeg only:
-`prepare` rejects them, so that they are told."""
+`prepare` rejects them, so that they are listed."""
 
 
 @dataclass(frozen=True, order=True)
@@ -52,7 +52,7 @@ def list_all(directory: str) -> list[Found]:
     Symlinks are followed; a link to a folder that it lies in is one finding with a problem, as is a dangling link.
 
     Raises:
-        CosyFlowError: a folder cannot be read, so that nobody can tell what is in it.
+        CosyFlowError: a folder cannot be read, so that it is not known what is in it.
     """
     if storage.is_remote(directory):
         return [Found(file.path) for file in storage.list_files(directory)]

@@ -93,10 +93,10 @@ def absolute_path(wav: str, directory: str) -> str:
     """A path of a folder's wav.scp: meant from the folder, or else from the working directory."""
     if "://" in wav or Path(wav).is_absolute():
         return wav
-    beside = storage.join(directory, wav)
+    inside = storage.join(directory, wav)
     if storage.is_remote(directory):
-        return beside
-    return str((Path(beside) if Path(beside).exists() else Path(wav)).absolute())
+        return inside
+    return str((Path(inside) if Path(inside).exists() else Path(wav)).absolute())
 
 
 def operands(entry: str, directory: str) -> list[str]:
@@ -136,8 +136,8 @@ def run_command(entry: str, directory: str, target: Path) -> None:
         except subprocess.TimeoutExpired:
             raise CosyFlowError(f"`{entry}` took more than {SECONDS_ALLOWED} s") from None
     if ended.returncode:
-        told = ended.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise CosyFlowError(f"`{entry}` failed with status {ended.returncode}: {told[-1] if told else 'no message'}")
+        lines = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise CosyFlowError(f"`{entry}` failed with status {ended.returncode}: {lines[-1] if lines else 'no message'}")
 
 
 def _parse(entry: str) -> tuple[list[str], int]:

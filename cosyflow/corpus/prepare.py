@@ -115,8 +115,8 @@ class _Found:
 
     @property
     def messages(self) -> list[str]:
-        told = ", ".join(f"{count} {reason}" for reason, count in self.ignored.items())
-        return [text for text in (self.disagreement, told and f"ignored: {told}") if text]
+        counts = ", ".join(f"{count} {reason}" for reason, count in self.ignored.items())
+        return [text for text in (self.disagreement, counts and f"ignored: {counts}") if text]
 
 
 @dataclass(frozen=True)

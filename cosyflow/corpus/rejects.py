@@ -41,16 +41,16 @@ class RejectTable:
             return
         rejected = len(self._reasons)
         first, reason = next(iter(self))
-        told = (
+        share = (
             f"{rejected} of {total} utterances ({rejected / total:.1%}) cannot be used, the first is"
             f" {printable(first)}: {reason}"
         )
         if rejected > max_reject_share * total:
             raise CosyFlowError(
-                f"{told}; correct them, or raise max_reject_share (now {max_reject_share:g}) to go on without them"
+                f"{share}; correct them, or raise max_reject_share (now {max_reject_share:g}) to go on without them"
             )
         if rejected >= total:
-            raise CosyFlowError(f"{told}; there is nothing left to go on with")
+            raise CosyFlowError(f"{share}; there is nothing left to go on with")
 
     def write(self, directory: str) -> None:
         """Writes `rejects.tsv` (columns utt and reason, sorted by utterance) into a folder, also when it is empty."""

@@ -31,9 +31,9 @@ class Segment:
         if end is not None and seconds < end <= seconds + MAX_OVERSHOOT:
             end = None
         if self.start >= seconds or (end is not None and end > seconds):
-            told = "its end" if self.end is None else f"{self.end:g}"
+            until = "its end" if self.end is None else f"{self.end:g}"
             raise AudioError(
-                f"{recording}: segment beyond the end: {seconds:.2f} s long, it is {self.start:g} to {told}"
+                f"{recording}: segment beyond the end: {seconds:.2f} s long, it is {self.start:g} to {until}"
             )
         return self.of(recording, end)
 

@@ -2,7 +2,7 @@
 
 N tokens stand for `flow.mel_frames(N)` mel frames of `hop_size` samples each. Tokens are made from audio that is cut to
 whole frames of the tokenizer, so the audio is seldom that long: it is trimmed, or padded with zeros, at its end.
-Mel and f0 are computed from the result, which makes their frames as many as the tokens say. Audio that is further away
+Mel and f0 are computed from the result, which makes their frames as many as the tokens say. Audio that is further off
 than MAX_DIFFERENCE_TOKENS does not belong to the tokens.
 """
 
@@ -33,7 +33,7 @@ class Alignment:
     token_frame_rate: int
     """Speech tokens a second."""
     flow: FlowConfig
-    """Tells the mel frames of tokens."""
+    """Computes the mel frames of tokens."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Alignment:
@@ -45,7 +45,7 @@ class Alignment:
         return self.sample_rate, self.hop_size, self.token_frame_rate, self.frames(1000)
 
     def frames(self, tokens: int) -> int:
-        """Mel frames of so many tokens."""
+        """Mel frames of this number of tokens."""
         return self.flow.mel_frames(tokens)
 
     def why_misaligned(self, tokens: int, seconds: float) -> str | None:

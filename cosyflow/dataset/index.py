@@ -29,7 +29,7 @@ class TextTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class _ShardFacts:
-    """What one shard tells of its rows."""
+    """What one shard says of its rows."""
 
     utts: list[str]
     texts: list[str]

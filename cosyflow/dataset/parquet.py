@@ -189,7 +189,7 @@ def _f0_measure(method: F0Method, alignment: Alignment | None, token_dir: str | 
     if method == "none":
         return None
     if alignment is None or token_dir is None:
-        raise CosyFlowError(f"--f0 {method}: needs --config and the speech tokens, which tell the mel frames")
+        raise CosyFlowError(f"--f0 {method}: needs --config and the speech tokens, which give the number of mel frames")
     return F0Measure(method, alignment)
 
 

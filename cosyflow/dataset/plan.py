@@ -75,7 +75,7 @@ def plan_epoch(
         world_size: number of ranks.
         batching: how utterances become batches.
         shuffle: False keeps the order of the index, as cross validation wants it.
-        window_shards: utterances of so many shards are mixed; a reader should hold twice as many.
+        window_shards: number of shards whose utterances are mixed; a reader should hold twice as many.
     Raises:
         CosyFlowError: the index is empty, or an utterance fits no batch.
     """

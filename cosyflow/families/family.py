@@ -1,4 +1,4 @@
-"""What is told of a model family and of its parts: plain values, without PyTorch."""
+"""The description of a model family and of its parts: plain values, without PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a training would run, told without starting it."""
+"""Where a training would run, known without starting it."""
 
 from __future__ import annotations
 

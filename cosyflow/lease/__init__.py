@@ -37,7 +37,7 @@ __all__ = [
 RENEW_SECONDS = 5.0
 SILENT_SECONDS = 30.0
 LOOK_SECONDS = 0.5
-TELL_SECONDS = 15.0
+SAY_SECONDS = 15.0
 
 
 class OvertakenError(CosyFlowError):
@@ -214,21 +214,21 @@ class Wait:
         waited: who was waited for; None when nobody was.
     """
 
-    def __init__(self, claim: Claim, tell: Callable[[str], None]) -> None:
+    def __init__(self, claim: Claim, log: Callable[[str], None]) -> None:
         self.lease: Lease | None = None
         self.waited: Holder | None = None
-        self._claim, self._tell = claim, tell
-        self._start = self._told = time.monotonic()
+        self._claim, self._log = claim, log
+        self._start = self._said = time.monotonic()
 
     def attempt(self) -> Lease | None:
         """The lease, if it can be had now or was taken before. Raises CosyFlowError when the store refuses."""
         self.lease = self.lease or self._claim.attempt()
         now, other = time.monotonic(), self._claim.before
-        if self.lease is None and other and (self.waited is None or now - self._told >= TELL_SECONDS):
+        if self.lease is None and other and (self.waited is None or now - self._said >= SAY_SECONDS):
             same = "the same " if other.what == self._claim.holder.what else ""
             since = f" ({format_seconds(now - self._start)} so far)" if self.waited else ""
-            self._tell(f"waits for {other}, which does {same}{other.what}{since}")
-            self.waited, self._told = other, now
+            self._log(f"waits for {other}, which does {same}{other.what}{since}")
+            self.waited, self._said = other, now
         return self.lease
 
 

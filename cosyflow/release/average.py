@@ -92,8 +92,8 @@ def average_model(
         say("average", f"{len(chosen)} of the {num} checkpoints asked for are there: averages those")
     for checkpoint in chosen:
         loss = checkpoint.validation_loss
-        told = "" if loss is None else f", validation loss {loss:.4f}"
-        say("average", f"takes {checkpoint.name}.pt{told}")
+        shown = "" if loss is None else f", validation loss {loss:.4f}"
+        say("average", f"takes {checkpoint.name}.pt{shown}")
     write_file(average_weights([checkpoint.weights for checkpoint in chosen]), dst_model)
     details = {
         "averaged": [storage.name(checkpoint.weights) for checkpoint in chosen],

@@ -1,4 +1,4 @@
-"""A complete model directory: trained parts and their exports, beside the pretrained models that they work with."""
+"""A complete model directory: trained parts and their exports, with the pretrained models that they work with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def assemble_model_dir(recipe: Recipe, trained: Mapping[str, str], pretrained_di
     """Makes a directory from which the official code and `cosyflow synthesize` speak.
 
     Its weights load strictly: they have the official keys and no others, whatever a training checkpoint also holds.
-    Beside them are the exports of each part (see `export_model`), the speaker-embedding model, the speech tokenizer
+    With them are the exports of each part (see `export_model`), the speaker-embedding model, the speech tokenizer
     and the text tokenizer, and, where the pretrained directory has them, the official settings, the speakers and the
     batched speech tokenizer.
 

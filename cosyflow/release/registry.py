@@ -53,7 +53,7 @@ def connect(address: str) -> Any:
 
 @contextmanager
 def registry_errors(address: str) -> Iterator[None]:
-    """Tells MLflow's errors in the body as CosyFlowError."""
+    """Turns MLflow's errors in the body into CosyFlowError."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -95,7 +95,7 @@ def read_versions(mlflow_uri: str, name: str) -> list[Version]:
 
 
 def folders_of_versions(mlflow_uri: str) -> list[str]:
-    """The places that the versions of all names were registered from and are made of, as their tags tell them."""
+    """The places that the versions of all names were registered from and are made of, as their tags name them."""
     address = registry_address(mlflow_uri)
     _refuse_new_file(address)
     with registry_errors(address):

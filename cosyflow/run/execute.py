@@ -31,7 +31,7 @@ class Work:
     """A stage's work on a subset or model in a run, and whether it is done.
 
     Attributes:
-        settings: JSON values of what names it beside its inputs.
+        settings: JSON values of what names it in addition to its inputs.
         inputs: manifests that go in.
         finished: the manifest of work that is whole and is what is asked for.
         problem: why work of this key that was finished once is not (a file is gone); "" when there is none.
@@ -78,7 +78,7 @@ def _look(stage: Stage, record: Record, folder: str) -> tuple[Manifest | None, s
     found = stage.find(folder, record)
     if found is None:
         return None, ""
-    reason = stage.accepts(found, record)  # refuses also what has lost files: doing it again would not mend it
+    reason = stage.accepts(found, record)  # refuses also what has lost files: doing it again would not help
     lost = lost_files(found) if is_read(stage, record) else []
     problem = f"{lost[0]} is gone from {found.uri}: makes it again" if lost else reason
     return None if problem else found, problem
@@ -98,7 +98,7 @@ def execute(work: Work, record: Record, task_config: Mapping[str, Any] | None = 
         CosyFlowError: from the work.
     """
     if work.finished is not None:
-        return _reused(work.finished, f"done before: hands on {work.folder}")
+        return _reused(work.finished, f"reused: {work.folder}")
     with lease.held(work.folder, work.label) as waited:
         found, problem = _look(work.stage, record, work.folder)
         if found is not None:
@@ -130,7 +130,7 @@ def _remove_leftovers(folder: str) -> None:
 
 
 def point_to(work: Work, record: Record, manifest: Manifest) -> None:
-    """Lets people find the newest output: `latest.json` beside the keys, and on this machine a link by recipe.
+    """Lets people find the newest output: `latest.json` next to the keys, and on this machine a link by recipe.
 
     The link is `<data root>/newest/<recipe>/<stage>/<subset or model>`.
     """

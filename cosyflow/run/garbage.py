@@ -106,7 +106,7 @@ def find_garbage(data_root: str, age_limit: float | None, mlflow_uri: str = "") 
 
     Args:
         age_limit: seconds; see `Root`.
-        mlflow_uri: a registry, beside those in which the data root's own `register` stages have registered models.
+        mlflow_uri: a registry, in addition to those in which the data root's `register` stages have registered models.
 
     Raises:
         CosyFlowError: there is no such folder, the store or the registry `mlflow_uri` does not answer.

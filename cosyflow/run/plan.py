@@ -1,4 +1,4 @@
-"""Before the first stage: refuses what cannot work, all of it at once, and tells what is to be done."""
+"""Before the first stage: refuses what cannot work, all of it at once, and says what is to be done."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Plan:
         return [link for link in self.links if link.stage.is_selected(self.record) and link.finished is None]
 
     def stamp(self, stage: str, run: str) -> str:
-        """What a server's cache knows a stage's tasks by, beside their inputs.
+        """What a server's cache knows a stage's tasks by, in addition to their inputs.
 
         Of finished work it is the digest of what was made; work that is missing gets the run's own name, which no
         answer of the cache can have: a cached task could not notice that its output was deleted.
@@ -77,7 +77,7 @@ def check(settings: Mapping[str, Any]) -> Record:
         settings: of the run, by name; what is absent has its default.
 
     Raises:
-        RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
+        RefusalError: something of it is wrong, or a stage outside the range has nothing that can be reused.
     """
     return examine(settings).record
 
@@ -111,12 +111,12 @@ def examine(settings: Mapping[str, Any]) -> Examined:
 def look(settings: Mapping[str, Any]) -> tuple[Record | None, list[Problem]]:
     """The record of a run, and all that is or may be wrong with it; nothing is written."""
     run, problems = config.repaired(settings)
-    told = {problem.setting for problem in problems}
+    named = {problem.setting for problem in problems}
     record, more, replaced = _record(run)
     problems += more
     if record is not None:
         # a default in place of a wrong value was not asked for, so what is wrong with it is nobody's problem
-        found = [problem for problem in _problems(record) if problem.setting not in told | replaced]
+        found = [problem for problem in _problems(record) if problem.setting not in named | replaced]
         problems += [problem for problem in found if RECIPE not in replaced or not _is_of_recipe(problem)]
     return record, list(dict.fromkeys(problems))
 
@@ -139,7 +139,7 @@ def _record(run: Run) -> tuple[Record | None, list[Problem], set[str]]:
 
 
 def _without(run: Run, wrong: set[str]) -> dict[str, Any]:
-    """The settings without what is wrong with them; where that cannot be told, without any; else nothing."""
+    """The settings without what is wrong with them; where that cannot be known, without any; else nothing."""
     if wrong & set(SUBSET_LISTS):
         usable = _usable_subsets(run)
         changes = usable if any(getattr(run, name) != usable[name] for name in usable) else dict.fromkeys(usable, ())
@@ -190,7 +190,7 @@ def plan(settings: Mapping[str, Any]) -> Plan:
     """Checks a run, writes its record, and looks what of it is done.
 
     Raises:
-        RefusalError: something of it is wrong, or a stage that is not to work has nothing to hand on.
+        RefusalError: something of it is wrong, or a stage outside the range has nothing that can be reused.
     """
     examined = examine(settings)
     examined.digests.save()
@@ -249,13 +249,13 @@ def _no_write_access(record: Record) -> Iterator[Problem]:
 
 
 def _refuse_old_data_root(record: Record) -> None:
-    """Work of CosyFlow 0.1 has keys that do not tell what it was made of: it can neither be handed on nor ignored."""
+    """Work of CosyFlow 0.1 has keys that do not say what it was made of: it can neither be reused nor ignored."""
     for stage in STAGES.values():
         for name in stage.names(record):
             uri = storage.join(stage.place(record, name), LATEST)
             if _is_of_old(uri):
                 text = (
-                    f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not tell what it was"
+                    f"{record.run.data_root}: was made by CosyFlow 0.1 ({uri}), whose work does not say what it was"
                     " made of; give another data root. To go on from a training of it, name its newest checkpoint:"
                     " --resume_from FILE"
                 )

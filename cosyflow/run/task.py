@@ -42,7 +42,7 @@ def run_stage(
     subset: str = "",
     task_config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Does a stage's work in a run, or hands on what is there, and describes it in the graph.
+    """Does a stage's work in a run, or reuses what is there, and describes it in the graph.
 
     Args:
         record: URI of the run's record.
@@ -51,7 +51,7 @@ def run_stage(
         subset: what a stage without inputs works on.
         task_config: what the task was given for pods of its own, as the fields of `dsl.TaskConfig`.
 
-    A failure is left for the run's report and told in one line; the process then ends with status 1.
+    A failure is left for the run's report and shown in one line; the process then ends with status 1.
     """
     try:
         found = Record.read(record)

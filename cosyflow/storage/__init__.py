@@ -55,7 +55,7 @@ class FileInfo:
 
 
 class Fingerprint(NamedTuple):
-    """A file's state, told without reading it: another one means that the content may be another.
+    """A file's state, known without reading it: another one means that the content may be another.
 
     Attributes:
         size: bytes.
@@ -216,7 +216,7 @@ def create(uri: str, data: bytes) -> bool:
     """Writes a small file if there is none. Returns whether it did: of several at the same time, one does.
 
     Only where `creates_once` is true. False may also mean that an attempt whose answer was lost had written it, so
-    write what tells the writer and look.
+    write what names the writer and look.
     """
     files, path = _resolve(uri)
     return files.create(path, data)

@@ -61,9 +61,9 @@ def _connect(settings: S3Settings, process: int) -> Any:
 
 
 def _condition(error: Any, status: int) -> str:
-    told = error.response.get("Error", {})
-    condition = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(told.get("Code") or "UNKNOWN")).upper()
-    return f"{condition} (HTTP status {status}): {told.get('Message', '')}"
+    answer = error.response.get("Error", {})
+    condition = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(answer.get("Code") or "UNKNOWN")).upper()
+    return f"{condition} (HTTP status {status}): {answer.get('Message', '')}"
 
 
 def _trouble(error: Any) -> str:

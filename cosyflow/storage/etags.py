@@ -1,4 +1,4 @@
-"""Sizes and ETags of a store's objects, a thousand a request; the client that moves content tells none while listing.
+"""Sizes and ETags of a store's objects, a thousand a request; the client that moves content gives none while listing.
 
 Failures are OSErrors that name the store's condition in the words that client uses, so that both are tried again alike.
 """
@@ -24,7 +24,7 @@ MISSING = ("NoSuchKey", "NoSuchBucket", "NoSuchObject")
 def object_tag(settings: S3Settings, path: str) -> tuple[int, str]:
     """(bytes, ETag) of the object `bucket/key`; FileNotFoundError where there is none."""
     bucket, _, key = path.partition("/")
-    with _told_as_os_errors():
+    with _raised_as_os_errors():
         found = _connect(settings, os.getpid()).stat_object(bucket, key)
         return int(found.size or 0), str(found.etag)
 
@@ -34,7 +34,7 @@ def folder_tags(settings: S3Settings, path: str, deep: bool) -> list[tuple[str, 
     bucket, _, prefix = path.partition("/")
     prefix = prefix and f"{prefix}/"
     try:
-        with _told_as_os_errors():
+        with _raised_as_os_errors():
             listed = list(_connect(settings, os.getpid()).list_objects(bucket, prefix=prefix, recursive=deep))
     except FileNotFoundError:  # no such bucket
         return []
@@ -67,7 +67,7 @@ def _connect(settings: S3Settings, process: int) -> Minio:
 
 
 @contextmanager
-def _told_as_os_errors() -> Iterator[None]:
+def _raised_as_os_errors() -> Iterator[None]:
     from minio.error import MinioException, S3Error
     from urllib3.exceptions import HTTPError, NameResolutionError
 

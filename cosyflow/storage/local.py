@@ -71,7 +71,7 @@ class LocalFiles:
         return _state(status)
 
     def states(self, path: str, deep: bool) -> Iterator[tuple[str, tuple[int, str, int]]]:
-        """(relative path, what `state` tells) of every file below a folder, of its own level alone unless `deep`.
+        """(relative path, what `state` returns) of every file below a folder, of its own level alone unless `deep`.
 
         Symlinks are followed; a folder that lies within itself by a symlink is entered once.
         """
@@ -187,7 +187,7 @@ def _out_of_reach(path: str, error: OSError) -> CosyFlowError:
     reason = error.strerror or str(error)
     if os.path.islink(path):  # noqa: PTH114 - False where pathlib raises
         target = Path(path).readlink()
-        return CosyFlowError(f"{path} is a symlink to {target}: {reason}; mend the link or remove it")
+        return CosyFlowError(f"{path} is a symlink to {target}: {reason}; correct the link or remove it")
     if isinstance(error, FileNotFoundError):
         return CosyFlowError(f"{path} does not exist; check the path, or whether something has just removed it")
     return CosyFlowError(f"{path} cannot be read: {reason}; check its permissions and its disk")

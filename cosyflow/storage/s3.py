@@ -41,7 +41,7 @@ LASTING_CONDITIONS = (  # a further attempt would end the same way
     "ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE", "NO_SUCH_BUCKET",
     "NO_SUCH_KEY", "RESOURCE_NOT_FOUND", "INVALID_CLIENT_TOKEN",
 )  # fmt: skip
-OUTAGE_CONDITIONS = (  # the store is away, or not ready yet
+OUTAGE_CONDITIONS = (  # the store is unreachable, or not ready yet
     "NETWORK_CONNECTION", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "INTERNAL_FAILURE", "HTTP status 500", "HTTP status 502",
     "HTTP status 503", "HTTP status 504",
 )  # fmt: skip
@@ -126,7 +126,7 @@ class S3Objects:
         return (*_retried(path, lambda: etags.object_tag(settings, path)), 0)
 
     def states(self, path: str, deep: bool) -> Iterator[tuple[str, tuple[int, str, int]]]:
-        """(relative key, what `state` tells) of every object below a prefix, of its own level alone unless `deep`."""
+        """(relative key, what `state` returns) of every object below a prefix, of its own level alone unless `deep`."""
         settings = S3Settings.from_environment()
         for relative, size, tag in _retried(path, lambda: etags.folder_tags(settings, path, deep)):
             if not _is_lease(relative):

@@ -61,7 +61,7 @@ def run(arguments: Arguments) -> Ending:
         with (
             watching(heartbeat, on_stale=stop.ask),
             watching_parent(parent, on_end=stop.ask),
-            our_turn(arguments.model_dir, arguments.model, ranks, stop.__bool__, setup.tell) as is_ours,
+            our_turn(arguments.model_dir, arguments.model, ranks, stop.__bool__, setup.log) as is_ours,
         ):
             if not is_ours:
                 return Ending(Position(), finished=False, reason=stop.reason)
@@ -85,14 +85,14 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
     from cosyflow.training.tracking.sinks import sinks
 
     arguments, conf, ranks = setup.arguments, setup.conf, setup.ranks
-    setup.tell(f"{setup.recipe.version} on {ranks.world_size} x {ranks.device.type}, {setup.compute_dtype}")
-    resumption = choose_resumption(arguments, ranks, setup.tell)
+    setup.log(f"{setup.recipe.version} on {ranks.world_size} x {ranks.device.type}, {setup.compute_dtype}")
+    resumption = choose_resumption(arguments, ranks, setup.log)
     part = build_part(setup)
-    resumption = fit_to_ranks(resumption, part.data, arguments.model_dir, ranks, setup.tell)
+    resumption = fit_to_ranks(resumption, part.data, arguments.model_dir, ranks, setup.log)
     if resumption is None:
         load_start(part, setup)
     else:
-        setup.tell(f"goes on from {resumption.name}")
+        setup.log(f"goes on from {resumption.name}")
         check_fits(part.objective.model, resumption)
     training = Training(part.objective.to(ranks.device), part.data, conf, ENGINES[arguments.train_engine](ranks))
 
@@ -102,7 +102,7 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
         writer = CheckpointWriter(arguments.model_dir, setup.settings, conf.keep_last, conf.keep_best, done)
         tracker = Tracker(sinks(arguments, setup.settings, done))
     peak = peak_flops(ranks.device) if setup.compute_dtype == "bfloat16" else None
-    telemetry = Telemetry(conf, ranks, setup.tell, tracker.write, peak)
+    telemetry = Telemetry(conf, ranks, setup.log, tracker.write, peak)
     finished = False
     try:
         ending = train(training, telemetry, writer, resumption, stop, arguments.max_steps)

@@ -66,7 +66,7 @@ def watching(
 
     Args:
         heartbeat: URI of the object that is renewed.
-        on_stale: is told the reason, once, when the newest beat is too old.
+        on_stale: is called with the reason, once, when the newest beat is too old.
     """
     if not heartbeat:
         yield

@@ -31,7 +31,7 @@ def open_indexes(
         def open_index(data_list: str) -> UtteranceIndex:
             index = build_index(data_list, tokenizer)
             result = filter_utterances(index, recipe.filter, recipe.sample_rate, rejected=arguments.dpo)
-            setup.tell(f"{data_list}: {result.describe()}")
+            setup.log(f"{data_list}: {result.describe()}")
             return narrow(result.index)
 
         return open_index(arguments.train_data), open_index(arguments.cv_data)

@@ -19,7 +19,7 @@ from cosyflow.training.planned_data import LoaderSettings, PlannedData
 from cosyflow.training.ranks import Ranks
 
 LayoutDraw = Callable[[Sequence[str]], np.ndarray]
-"""Tells of utterances, by their names, which ones to interleave: bool [utterances]. It can be pickled."""
+"""Decides of utterances, by their names, which ones to interleave: bool [utterances]. It can be pickled."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def train(
 
     Args:
         training: what, on what, and how.
-        telemetry: is told what happens, and changes nothing of it.
+        telemetry: observes what happens, and changes nothing of it.
         checkpoints: None on every rank but the first.
         resumption: the weights, the optimizer and the position to go on from; None starts at the beginning.
         stop: ends the run early, after a checkpoint.
@@ -178,7 +178,7 @@ class Updater:
             if learns:
                 self._failed = torch.maximum(self._failed, (~torch.isfinite(totals[HOST_NUMBERS])).float())
                 norm = learner.step(totals[0], turn.conf.grad_clip, rate, self._failed)
-        # what is told of an update is what its last turn gives
+        # an update is reported as its last turn gives it
         return self._reports.add(Pending(update, rate, batches, outcomes, totals, norm, self._failed))
 
     def rest(self) -> list[UpdateReport]:

@@ -77,7 +77,7 @@ class Objective(torch.nn.Module, ABC):
         return (Turn("", self.model, conf),)
 
     def losses(self, batch: Batch | None) -> Iterator[Outcome]:
-        """What each turn of an update minimises on a batch; the last one is also what is told of the update.
+        """What each turn of an update minimises on a batch; the last one is also what is reported of the update.
 
         It goes on when the part of the turn before has been changed. All of its outcomes have the same count.
         """
@@ -88,7 +88,7 @@ class Objective(torch.nn.Module, ABC):
         """The outcome of a batch on the model's device."""
 
     def means(self, count: float, sums: Mapping[str, float]) -> dict[str, float]:
-        """What is told of any number of batches: `loss` first, each a mean.
+        """What is reported of any number of batches: `loss` first, each a mean.
 
         Args:
             count: their targets.

@@ -108,7 +108,7 @@ def watching_parent(
 
     Args:
         variable: value of PARENT_VARIABLE; nobody asks when it is empty.
-        on_end: is told the reason, once, when the parent has ended.
+        on_end: is called with the reason, once, when the parent has ended.
     """
     if not variable:
         yield

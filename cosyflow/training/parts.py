@@ -87,7 +87,7 @@ def _language_data(setup: Setup, config: LMConfig) -> LanguageModelData:
             load_official(model, path)
         return model.to(setup.ranks.device)
 
-    reference = Reference(uri, build_reference, setup.arguments.model_dir, setup.tell)
+    reference = Reference(uri, build_reference, setup.arguments.model_dir, setup.log)
     return PreferenceData(train, validation, *common, reference)
 
 
@@ -105,7 +105,7 @@ def _vocoder(setup: Setup) -> Part:
     def usable(index: UtteranceIndex) -> UtteranceIndex:
         result = usable_windows(index, Alignment.of(recipe), conf.window_frames)
         if result.dropped:
-            setup.tell(f"for the vocoder {result.describe()}")
+            setup.log(f"for the vocoder {result.describe()}")
         return result.index
 
     train, validation = open_indexes(setup, usable)
@@ -137,14 +137,14 @@ def load_start(part: Part, setup: Setup) -> None:
     """
     arguments, model = setup.arguments, part.objective.model
     if arguments.checkpoint:
-        setup.tell(f"starts from {arguments.checkpoint}")
+        setup.log(f"starts from {arguments.checkpoint}")
         if part.starts is not model:
-            setup.tell("it has no discriminators: they begin at random, and learn alone at first")
+            setup.log("it has no discriminators: they begin at random, and are trained first, without the generator")
         with storage.local_copy(arguments.checkpoint) as path:
             load_official(part.starts, path)
     elif arguments.qwen_pretrain_path and isinstance(model, SpeechLM):
-        setup.tell(f"starts from {arguments.qwen_pretrain_path}; the speech parts begin at random")
+        setup.log(f"starts from {arguments.qwen_pretrain_path}; the speech parts begin at random")
         with storage.local_copy(arguments.qwen_pretrain_path) as path:
             load_qwen2_folder(model, path)
     else:
-        setup.tell("starts from random weights")
+        setup.log("starts from random weights")

@@ -21,7 +21,7 @@ _OF_A_PAIR = ("dpo_loss", "chosen_reward", "rejected_reward", "reward_acc")
 class PreferenceLearning(Objective):
     """The preference loss of the pairs and the next-token loss of the chosen speech.
 
-    Told are, as means over the pairs, `dpo_loss`, both rewards (beta times how much likelier than under the reference
+    Reported, as means over the pairs: `dpo_loss`, both rewards (beta times how much likelier than under the reference
     a sequence is), `reward_acc` (the share of the pairs whose chosen sequence has the larger reward) and `margin` (how
     much larger it is), and, as the mean over the targets of the chosen sequences, `sft_loss`.
 

@@ -38,7 +38,7 @@ class Reference:
     """Makes the model, on the device of the run; called only where something is to be measured."""
     directory: str
     """Folder of the files; a resumed run finds them there."""
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def reference_tables(
     for key, file, reader, values, places in zip(keys, files, readers, kept, rows, strict=True):
         if values is None:
             model = model or reference.build().eval()
-            reference.tell(f"measures {len(reader.index)} pairs with the reference {reference.uri}")
+            reference.log(f"measures {len(reader.index)} pairs with the reference {reference.uri}")
             values = _measure(model, reader, layouts, batching, ranks, loader)
             if ranks.is_first:
                 _write(file, values)

@@ -16,10 +16,10 @@ from cosyflow.training.folder import whole_epoch_at
 from cosyflow.training.objective import TrainingData
 from cosyflow.training.ranks import Ranks
 
-Teller = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def choose_resumption(arguments: Arguments, ranks: Ranks, tell: Teller) -> Resumption | None:
+def choose_resumption(arguments: Arguments, ranks: Ranks, log: Log) -> Resumption | None:
     """What the run goes on from, equal on every rank: the newest checkpoint of its folder, else --resume_from.
 
     None starts a new run.
@@ -27,16 +27,16 @@ def choose_resumption(arguments: Arguments, ranks: Ranks, tell: Teller) -> Resum
     Raises:
         UnusableError: of --resume_from the state is not there, or files are damaged.
     """
-    newest = share_newest(arguments.model_dir, ranks, tell)
+    newest = share_newest(arguments.model_dir, ranks, log)
     if newest is not None or not arguments.resume_from:
         return newest
-    tell(f"takes weights, optimizer and position of {arguments.resume_from}")
+    log(f"takes weights, optimizer and position of {arguments.resume_from}")
     return load(whole_epoch_at(arguments.resume_from))
 
 
-def share_newest(directory: str, ranks: Ranks, tell: Teller, whole_epochs: bool = False) -> Resumption | None:
+def share_newest(directory: str, ranks: Ranks, log: Log, whole_epochs: bool = False) -> Resumption | None:
     """What `find_newest` gives, which the first rank chooses for all."""
-    found = find_newest(directory, tell, whole_epochs) if ranks.is_first else None
+    found = find_newest(directory, log, whole_epochs) if ranks.is_first else None
     chosen = ranks.share(lambda: found[0] if found else None)
     if chosen is None or found is not None:
         return found[1] if found else None
@@ -44,7 +44,7 @@ def share_newest(directory: str, ranks: Ranks, tell: Teller, whole_epochs: bool 
 
 
 def fit_to_ranks(
-    resumption: Resumption | None, data: TrainingData, directory: str, ranks: Ranks, tell: Teller
+    resumption: Resumption | None, data: TrainingData, directory: str, ranks: Ranks, log: Log
 ) -> Resumption | None:
     """The resumption; when it is within an epoch of another number of ranks, that of the newest whole epoch.
 
@@ -59,14 +59,17 @@ def fit_to_ranks(
     epoch, before = resumption.position.epoch, resumption.world_size
     if before in (None, ranks.world_size) or resumption.fingerprint != data.fingerprint(epoch, before):
         return resumption
-    told = f"{resumption.name}: {before} processes were within an epoch, and cannot be followed there by another number"
-    whole = share_newest(directory, ranks, tell, whole_epochs=True)
+    reason = (
+        f"{resumption.name}: {before} processes were within an epoch, and cannot be followed there by another number"
+    )
+    whole = share_newest(directory, ranks, log, whole_epochs=True)
     if whole is None:
         raise CosyFlowError(
-            f"{told} ({ranks.world_size}), and no epoch is whole yet to go back to; start {before} processes, or start"
-            f" from its weights (--checkpoint {storage.join(directory, resumption.name)}.pt with another --model_dir)"
+            f"{reason} ({ranks.world_size}), and no epoch is whole yet to go back to; start {before} processes,"
+            f" or start from its weights (--checkpoint {storage.join(directory, resumption.name)}.pt with another"
+            " --model_dir)"
         )
-    tell(f"{told} ({ranks.world_size}): goes back to {whole.name}")
+    log(f"{reason} ({ranks.world_size}): goes back to {whole.name}")
     return whole
 
 

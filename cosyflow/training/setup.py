@@ -31,7 +31,7 @@ class Setup:
         return self.recipe.conf_of(self.arguments.model)
 
     @property
-    def tell(self) -> Callable[[str], None]:
+    def log(self) -> Callable[[str], None]:
         """Prints a line, on the first rank alone."""
         return partial(say, f"train {self.arguments.model}") if self.ranks.is_first else _say_nothing
 

@@ -16,7 +16,7 @@ class StopRequest:
         self.reason = ""
 
     def ask(self, reason: str) -> None:
-        """Asks for the end for a reason that is told when it has come."""
+        """Asks for the end for a reason that is shown when it has come."""
         self.reason = reason
         self._event.set()
 

@@ -18,7 +18,7 @@ TAKEN, WAITS, STOPPED = "taken", "waits", "stopped"
 
 @contextmanager
 def our_turn(
-    model_dir: str, model: str, ranks: Ranks, is_stopped: Callable[[], bool], tell: Callable[[str], None]
+    model_dir: str, model: str, ranks: Ranks, is_stopped: Callable[[], bool], log: Callable[[str], None]
 ) -> Iterator[bool]:
     """Has the model's folder to itself in the `with` body, once no other training works there.
 
@@ -27,7 +27,7 @@ def our_turn(
     Args:
         model: the part that is trained.
         is_stopped: whether this rank was asked to end, which also ends the wait.
-        tell: is told who is waited for.
+        log: is given who is waited for.
 
     Yields False when the run was asked to end before its turn came.
 
@@ -36,7 +36,7 @@ def our_turn(
     """
     wait: Wait | None = None
     if ranks.is_first and storage.creates_once(model_dir):
-        wait = Wait(Claim(Records(model_dir, NAME), Holder(f"training of the {model}")), tell)
+        wait = Wait(Claim(Records(model_dir, NAME), Holder(f"training of the {model}")), log)
 
     def state() -> str:
         if is_stopped():

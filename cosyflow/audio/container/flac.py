@@ -1,4 +1,4 @@
-"""FLAC: its last frame tells where the audio ends, and a checksum whether all of that frame is there (RFC 9639)."""
+"""FLAC: its last frame says where the audio ends, and a checksum whether all of that frame is there (RFC 9639)."""
 
 from __future__ import annotations
 

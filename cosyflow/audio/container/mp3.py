@@ -1,4 +1,4 @@
-"""MPEG audio: a chain of frames, each of which tells its length; some begin with the number of frames (Xing, Info)."""
+"""MPEG audio: a chain of frames, each of which has its length; some begin with the number of frames (Xing, Info)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KBITS = {  # by (MPEG 1, layer)
 }
 _RATES = (44_100, 48_000, 32_000)
 _ENOUGH_FRAMES = 4
-"""So many frames in a row are no accident."""
+"""A chain of this length is no accident."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _next_frame(data: bytes, position: int, end: int, kind: tuple[int, int, int]
 
 
 def _announced(frame: bytes) -> int | None:
-    """The number of frames that a first frame without audio tells; 0 when it does not tell, None when it has audio."""
+    """The number of frames in a first frame without audio; 0 when it does not say, None when it has audio."""
     for mark in (b"Xing", b"Info"):
         place = frame[:64].find(mark)
         if place >= 0:

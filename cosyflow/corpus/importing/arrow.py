@@ -112,21 +112,21 @@ def _clip(
     """A row as a clip, and the path of the source's file that it names."""
     text, value = one_line(row[chosen.text]), row[chosen.audio]
     speaker = row.get(chosen.speaker)
-    told = "" if speaker is None else str(speaker).strip()
+    who = "" if speaker is None else str(speaker).strip()
     place = f"{each.stem}_{number:06d}"
     fields = value if isinstance(value, dict) else {"bytes" if isinstance(value, bytes) else "path": value}
     path = str(fields.get("path") or "")
     name = without_suffix(path) if Found(path).suffix in AUDIO_SUFFIXES else place
     if fields.get("bytes"):
-        return Clip(name, text, fields["bytes"], _suffix(path, fields["bytes"]), told), ""
+        return Clip(name, text, fields["bytes"], _suffix(path, fields["bytes"]), who), ""
     if fields.get("array") is not None and fields.get("sampling_rate"):
         try:
-            return Clip(name, text, _encoded(fields["array"], int(fields["sampling_rate"])), ".wav", told), ""
+            return Clip(name, text, _encoded(fields["array"], int(fields["sampling_rate"])), ".wav", who), ""
         except (ValueError, TypeError, RuntimeError) as error:
             return Clip(name, text, problem=f"samples that are none: {error}"), ""
     locator, inside = files.find(path, str(PurePosixPath(each.path).parent))
     problem = "" if locator else f"no audio: row {number} of {source.uri(each.path)} has none"
-    return Clip(name, text, locator, speaker=told, problem=problem or files.problem(inside)), inside
+    return Clip(name, text, locator, speaker=who, problem=problem or files.problem(inside)), inside
 
 
 def _encoded(array: Sequence[float], sample_rate: int) -> bytes:

@@ -37,6 +37,6 @@ def decode(audio: str | bytes, name: str) -> bytes:
         except subprocess.TimeoutExpired:
             raise AudioError(f"{name}: cannot be decoded: ffmpeg took more than {SECONDS_ALLOWED} s") from None
     if ended.returncode or not ended.stdout:
-        told = ended.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise AudioError(f"{name}: cannot be decoded: {told[-1] if told else 'ffmpeg printed nothing'}")
+        lines = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise AudioError(f"{name}: cannot be decoded: {lines[-1] if lines else 'ffmpeg printed nothing'}")
     return ended.stdout

@@ -1,4 +1,4 @@
-"""Trees of LibriTTS and LibriTTS-R: SPEAKER/CHAPTER/UTTERANCE.wav with UTTERANCE.normalized.txt beside it."""
+"""Trees of LibriTTS and LibriTTS-R: SPEAKER/CHAPTER/UTTERANCE.wav with UTTERANCE.normalized.txt next to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(source: Source) -> Iterator[Clip]:
             except OutageError:
                 raise
             except CosyFlowError as error:
-                told = str(error)
-                is_plain = told.startswith(("no transcript", "empty transcript"))
-                problem = told if is_plain else f"unreadable transcript: {told}"
+                reason = str(error)
+                is_plain = reason.startswith(("no transcript", "empty transcript"))
+                problem = reason if is_plain else f"unreadable transcript: {reason}"
         yield Clip(file.utt, text, file.wav, speaker=file.spk, problem=problem)

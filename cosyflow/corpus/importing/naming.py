@@ -39,10 +39,10 @@ class Names:
         return self._fresh.make(short(safe_name(path)) if name in self._fresh else name)
 
 
-def speakers_of(told: Iterable[str]) -> dict[str, str]:
+def speakers_of(names: Iterable[str]) -> dict[str, str]:
     """The name that each speaker of the source gets: different ones for different speakers."""
     fresh = FreshNames()
-    return {speaker: fresh.make(short(safe_name(speaker))) for speaker in sorted(set(told))}
+    return {speaker: fresh.make(short(safe_name(speaker))) for speaker in sorted(set(names))}
 
 
 def short(name: str) -> str:

@@ -44,7 +44,7 @@ def import_corpus(src: str, dst: str, wishes: Wishes | None = None) -> Summary:
     """Makes the Kaldi folders `train` and `dev` of a corpus in any layout of `cosyflow.corpus.importing.layouts`.
 
     Audio in files is named where it lies; what lies in tables and archives, or has to be decoded, is written below
-    `<dst>/audio`. `names.tsv` tells what the source calls each utterance, `rejects.tsv` what cannot be used.
+    `<dst>/audio`. `names.tsv` has what the source calls each utterance, `rejects.tsv` what cannot be used.
     Progress goes to standard error.
 
     Args:
@@ -183,14 +183,14 @@ def _check(clip: Clip, utt: str, target: Target, wishes: Wishes) -> _Checked:
 
 
 def _named(taken: list[_Checked], corpus: str) -> list[Taken]:
-    """The utterances, sorted by name; who speaks where the source does not tell it is told by the folders."""
+    """The utterances, sorted by name; where the source names no speaker, the folders do."""
     by_folder = folder_speakers([each.clip.name for each in taken], corpus)
-    told = [each.clip.speaker or folder for each, folder in zip(taken, by_folder, strict=True)]
-    names = speakers_of(told)
+    spoken_by = [each.clip.speaker or folder for each, folder in zip(taken, by_folder, strict=True)]
+    names = speakers_of(spoken_by)
     return sorted(
         (
             Taken(each.utt, names[spk], each.clip.text, each.wav, each.seconds, each.clip.name, spk, each.clip.instruct)
-            for each, spk in zip(taken, told, strict=True)
+            for each, spk in zip(taken, spoken_by, strict=True)
         ),
         key=lambda each: each.utt,
     )

@@ -26,7 +26,7 @@ class _Group:
 
 
 def recognise(source: Source) -> bool:
-    """Archives beside the files that were unpacked from them are not read again."""
+    """Archives next to the files that were unpacked from them are not read again."""
     return bool(source.with_suffix(*CONTAINERS)) and (bool(source.chosen) or not source.audio)
 
 
@@ -82,7 +82,7 @@ def _groups(source: Source, tar: tarfile.TarFile) -> dict[str, _Group]:
 
 
 def _text(source: Source, tar: tarfile.TarFile, group: _Group) -> tuple[str, str, str]:
-    """Text, speaker and what is wrong: a .txt tells the text, a .json what that does not."""
+    """Text, speaker and what is wrong: a .txt has the text, a .json what that lacks."""
     text, speaker, problem = "", "", ""
     for member in sorted(group.texts, key=lambda member: SUFFIXES.index(Found(member.name).suffix)):
         try:

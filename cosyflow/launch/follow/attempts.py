@@ -204,5 +204,5 @@ def patiently(call: Callable[[], Value], seconds: float) -> Value:
 
 
 def _resuming(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """The arguments of a further attempt, which goes on whatever the first was told."""
+    """The arguments of a further attempt, which goes on whatever the options of the first were."""
     return (*arguments, "--resume", "auto")

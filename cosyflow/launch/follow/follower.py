@@ -116,7 +116,7 @@ class Follower:
             self._log.finish(DRAIN_SECONDS)
 
     def _check_waiting(self, job: Object, pods: Sequence[Object]) -> End | None:
-        """Tells what pods wait for when that changes; the end when they have waited for too long."""
+        """Says what pods wait for when that changes; the end when they have waited for too long."""
         if self._kind.is_suspended(job):
             waiting: state.Waiting | None = state.IN_QUEUE
         else:
@@ -141,12 +141,12 @@ class Follower:
         since = self._trouble_since if waiting.kind in limits else self._waits_since
         if now - since <= limit:
             return None
-        told = f"{waiting.message} (for {now - since:.0f} s)"
+        reason = f"{waiting.message} (for {now - since:.0f} s)"
         if waiting.kind in ("no-pods", "starting"):  # the others are in the cluster's own words already
             names = [self.name, *state.waiting_pods(pods)[:1]]
             events = [event for name in names for event in self._cluster.warnings(name)]
-            told += "".join(f"; {event}" for event in events[-1:])
-        return End("stuck", told)
+            reason += "".join(f"; {event}" for event in events[-1:])
+        return End("stuck", reason)
 
     def _explain_failure(self, job: Object, pods: Sequence[Object]) -> End:
         """Shows the last lines and the events of the pods that failed; the reason is that of the first."""
@@ -156,12 +156,12 @@ class Follower:
             lines = self._cluster.tail(failure.pod, SEARCHED_LINES)
             events = self._cluster.warnings(failure.pod)[-SHOWN_EVENTS:]
             causes += [cause for cause in [find_cause(lines)] if cause]
-            told = [
+            lines_shown = [
                 str(failure),
                 *(f"| {line}" for line in lines[-SHOWN_LINES:]),
                 *(f"event {event}" for event in events),
             ]
-            self._timeline.add("pod-failed", "\n".join(told), pod=failure.pod, status=failure.status)
+            self._timeline.add("pod-failed", "\n".join(lines_shown), pod=failure.pod, status=failure.status)
         reasons = [str(failures[0])] if failures else [self._kind.reason(job)]
         if self._kind.ran_too_long(job):
             return End("stuck", self._kind.reason(job))

@@ -144,7 +144,7 @@ class FlowDraws:
     noise: torch.Tensor
     """float32 [B, mel channels, F], standard normal, zero at padding."""
     keep_condition: torch.Tensor
-    """bool [B], False where mean, speaker and given frames are all taken away."""
+    """bool [B], False where mean, speaker and given frames are all removed."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The draws with their tensors on `device`."""

@@ -29,7 +29,7 @@ class TimeEmbedding(nn.Module):
 
 
 class PositionConvolution(nn.Module):
-    """Two causal grouped convolutions that tell a frame what is around it: [B, T, D] -> [B, T, D]."""
+    """Two causal grouped convolutions that show a frame what precedes it: [B, T, D] -> [B, T, D]."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -77,7 +77,7 @@ class UpsampleEncoder(nn.Module):
             x: [B, T, input_size]
             valid: bool [B, T], False at padding.
             streaming: attention by chunks.
-            lookahead_only: so many last tokens are seen by the lookahead and dropped after it.
+            lookahead_only: number of last tokens that only the lookahead sees.
 
         Returns:
             [B, (T - lookahead_only) * factor, D]

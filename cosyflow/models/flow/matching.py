@@ -30,7 +30,7 @@ class Condition:
     """[B, C, F], mel frames that are given, elsewhere 0."""
 
     def keep(self, which: torch.Tensor) -> Condition:
-        """Takes everything but the mask away where `which` (bool [B]) is False."""
+        """Removes everything but the mask where `which` (bool [B]) is False."""
         kept = which.to(self.mu.dtype)
         frames = kept[:, None, None]
         return Condition(self.mu * frames, self.mask, self.speaker * kept[:, None], self.known * frames)
@@ -80,7 +80,7 @@ class FlowMatching(nn.Module):
         """Follows the velocity from noise to mel in Euler steps at t = 1 - cos(pi/2 k/n): [B, C, F] -> [B, C, F].
 
         Each step estimates the velocity with and without the condition, in one batch of 2B, and goes beyond the first,
-        away from the second.
+        from the second.
         """
         steps, guidance = self.config.n_timesteps, self.config.inference_cfg_rate
         batch = noise.size(0)

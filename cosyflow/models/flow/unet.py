@@ -171,7 +171,7 @@ class Level:
 class UNet(nn.Module):
     """Velocity of the flow from noise to mel.
 
-    Levels go down to fewer frames and up again; what each level had on the way down is put beside what comes up.
+    Levels go down to fewer frames and up again; what each level had on the way down is concatenated to what comes up.
     """
 
     def __init__(self, config: UNetConfig) -> None:

@@ -145,7 +145,7 @@ def rotate_first_channels(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Ten
 class FrameAttention(nn.Module):
     """Multi-head attention of D channels, in heads of `head_size`, with the key names of the official checkpoints.
 
-    The input is a padded batch [B, T, D], or its valid frames [F, D] with `frames` telling where these lie.
+    The input is a padded batch [B, T, D], or its valid frames [F, D] with `frames` giving where these lie.
     """
 
     def __init__(self, size: int, heads: int, head_size: int, dropout: float, projection_bias: bool) -> None:

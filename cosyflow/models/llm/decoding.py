@@ -102,8 +102,8 @@ def decode(model: Decodable, prompt: Tensor, sampler: Sampler, min_length: int, 
         model: a language model in evaluation mode.
         prompt: [n, H], everything before the first new token.
         sampler: draws a token from scores.
-        min_length: before so many tokens, no id that ends decoding can be drawn.
-        max_length: decoding ends after so many tokens.
+        min_length: number of tokens before which no id that ends decoding can be drawn.
+        max_length: number of tokens after which decoding ends.
     """
     proceed = model.begin()
     scores = proceed(prompt).log_softmax(dim=0)
@@ -140,7 +140,7 @@ def decode_stream(
         model: a language model in evaluation mode.
         text: ids, piece by piece.
         sampler: draws a token from scores.
-        max_length: decoding ends after so many new tokens.
+        max_length: number of new tokens after which decoding ends.
         instruct: text ids that come first and belong to no block.
         prompt_text: text ids of a recording whose voice is continued.
         prompt_speech: speech ids of that recording.

@@ -16,7 +16,7 @@ from cosyflow.config.llm import DPOConfig
 from cosyflow.models.llm.batch import IGNORE, PackedBatch
 
 CHUNK = 4096
-"""Logits of so many positions exist at a time."""
+"""Number of positions whose logits exist at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def sum_by_sequence(values: Tensor, sequence: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class DPOOutput:
-    """The loss of P pairs and what tells whether it works."""
+    """The loss of P pairs and the measures of whether it works."""
 
     loss_sum: Tensor
     """float32 [], to be divided by the chosen targets of all ranks: the preference loss, once for each chosen target of

@@ -16,7 +16,7 @@ from cosyflow.stage import StageResult
 
 @dataclass(frozen=True)
 class Settings:
-    """Beside the speech itself."""
+    """In addition to the speech itself."""
 
     place: str
     """Where the speech lies, when that is not below the data root: the Kaldi files name it by its place."""
@@ -46,8 +46,8 @@ def work(job: Job) -> StageResult:
     digests = {file: storage.digest(storage.join(job.output, file)) for file in made.files}
     # the files name the audio without its samples: what is made of it must know when those change, not where they lie
     for file in (WAV_SCP, REJECTS):
-        told = storage.read_text(storage.join(job.output, file)).replace(f"{source}/", "")
-        digests[file] = hashlib.sha256(told.encode()).hexdigest()
+        text = storage.read_text(storage.join(job.output, file)).replace(f"{source}/", "")
+        digests[file] = hashlib.sha256(text.encode()).hexdigest()
     digests["speech"] = downloaded.digest
     return replace(made, digest=combine(digests))
 

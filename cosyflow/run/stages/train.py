@@ -40,7 +40,7 @@ RECIPE_FILE = "recipe.yaml"
 
 @dataclass(frozen=True)
 class Settings:
-    """What makes a training's weights, beside its data."""
+    """What makes a training's weights, in addition to its data."""
 
     version: str
     part: str
@@ -69,7 +69,7 @@ def work(job: Job) -> StageResult:
     from cosyflow.launch.train_stage import launch
 
     record = job.record
-    _tell_of_earlier_training(job)
+    _point_to_earlier_training(job)
     recipe = storage.join(job.output, RECIPE_FILE)
     record.write_recipe(recipe)
     (lists,) = job.inputs
@@ -82,7 +82,7 @@ def work(job: Job) -> StageResult:
 
 
 def find(folder: str, record: Record) -> Manifest | None:
-    """The manifest of so many epochs as are asked for, if they were trained and all is still there; else the newest."""
+    """The manifest of the epochs asked for, if they were trained and all is still there; else the newest."""
     asked = storage.join(folder, _manifest_of(conf_of(record)[1].max_epoch))
     if storage.exists(asked):
         manifest = Manifest.read(asked)
@@ -129,7 +129,7 @@ def check(record: Record) -> Iterator[Problem]:
     for setting in ("checkpoint", "qwen_pretrain_path", *(e.name for e in _identity() if e.metadata["place"])):
         uri = getattr(run, setting)
         if uri not in ("", AUTO) and not storage.exists(uri):
-            yield Problem(setting, f"{uri}: no such file or folder; mend the path, or leave it empty")
+            yield Problem(setting, f"{uri}: no such file or folder; correct the path, or leave it empty")
         elif uri not in ("", AUTO) and setting != "qwen_pretrain_path" and storage.is_folder(uri):
             yield Problem(setting, f"{uri}: is a folder; name a file of weights in it")
     if run.resume_from and storage.exists(run.resume_from) and not _has_state(run.resume_from):
@@ -159,7 +159,7 @@ def part_of(record: Record) -> Part:
 
 
 def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Arguments:
-    """What the training's processes are told."""
+    """The options of the training's processes."""
     from cosyflow.training.arguments import Arguments
 
     run = record.run
@@ -273,7 +273,7 @@ def _check_launch(record: Record) -> Iterator[Problem]:
         except RefusalError as refusal:
             yield from refusal.problems
         except CosyFlowError as error:
-            yield Problem("job", f"{error}; mend the file")
+            yield Problem("job", f"{error}; correct the file")
     if run.num_nodes != 1 and kind_of(run.launcher) is None:
         yield Problem("num_nodes", f"{run.num_nodes} machines need launcher {' or '.join(KINDS)}; here it is 1")
     if not trains_here(run.launcher):
@@ -293,8 +293,8 @@ def _check_launch(record: Record) -> Iterator[Problem]:
             yield Problem("gpus_per_node", f"{run.gpus_per_node}, this machine has {devices}; give at most {devices}")
 
 
-def _tell_of_earlier_training(job: Job) -> None:
-    """Where a new training begins beside earlier ones of other settings: which differ, and how to go on from one."""
+def _point_to_earlier_training(job: Job) -> None:
+    """Where a new training begins next to earlier ones of other settings: which differ, and how to go on from one."""
     from cosyflow.progress import say
     from cosyflow.run.chain import earlier_work
 
@@ -318,7 +318,7 @@ def _epoch(file: str) -> int:
 
 
 def _keep_manifest_of_fewer_epochs(job: Job) -> None:
-    """What a training handed on at fewer epochs stays readable beside the manifest that it gets when it has gone on."""
+    """A training's manifest at fewer epochs stays readable next to the one that it gets when it has gone on."""
     before = find_finished(job.output)
     if before is not None:
         # without the files that go on being written

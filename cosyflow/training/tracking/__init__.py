@@ -21,7 +21,7 @@ class Sink(Protocol):
 
 
 class Tracker:
-    """Hands metrics to every sink. A sink that fails, however, is told of in one line and left out from then on."""
+    """Passes metrics to every sink. A sink that fails, however, is reported in one line and left out from then on."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Sink]] | None = None) -> None:
         self._sinks: dict[str, Sink] = {}
@@ -29,7 +29,7 @@ class Tracker:
             try:
                 self._sinks[name] = make()
             except Exception as error:
-                self._tell(name, error)
+                self._report(name, error)
 
     def write(self, update: int, values: Mapping[str, float]) -> None:
         """Notes values by name (`train/loss`, `cv/acc`, ...) at a number of updates."""
@@ -38,7 +38,7 @@ class Tracker:
                 sink.write(update, values)
             except Exception as error:
                 del self._sinks[name]
-                self._tell(name, error)
+                self._report(name, error)
 
     def close(self, finished: bool) -> None:
         for name, sink in list(self._sinks.items()):
@@ -46,7 +46,7 @@ class Tracker:
                 sink.close(finished)
             except Exception as error:
                 del self._sinks[name]
-                self._tell(name, error)
+                self._report(name, error)
 
-    def _tell(self, name: str, error: Exception) -> None:
+    def _report(self, name: str, error: Exception) -> None:
         say("train", f"warning: no more metrics go to {name} ({' '.join(str(error).split())[:200]})")

@@ -1,4 +1,4 @@
-"""Which sinks a run has, and what they are told of it."""
+"""Which sinks a run has, and what they are given of it."""
 
 from __future__ import annotations
 
