@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from cosyflow.checkpoint.official import Identity, differences, fit_names, identify, read_tensors, shapes_of
+from cosyflow.checkpoint.official import differences, fit_names, read_tensors, shapes_of
+from cosyflow.families.recognition import Identity, identify
 
 _TIED = "llm.model.lm_head.weight"
 """Shares the memory of the text table."""
@@ -57,7 +58,7 @@ def describe(path: Path, model: nn.Module | None = None) -> Description:
     return Description(
         path=path,
         identity=identity,
-        sizes=_sizes(identity, shapes),
+        sizes=_sizes(shapes),
         num_tensors=len(tensors),
         num_parameters=sum(value.numel() for key, value in tensors.items() if key != _TIED),
         dtypes=sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()}),
@@ -65,7 +66,7 @@ def describe(path: Path, model: nn.Module | None = None) -> Description:
     )
 
 
-def _sizes(identity: Identity, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     tables = {
         "text_token_size": "text_embedding.weight",
         "vocab_size": "llm.model.model.embed_tokens.weight",
@@ -79,6 +80,6 @@ def _sizes(identity: Identity, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
         numbers = {key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)}
         if numbers:
             sizes[name] = len(numbers)
-    if identity.part == "llm" and "llm_decoder.weight" in shapes:
+    if "llm_decoder.weight" in shapes:
         sizes["hidden_size"] = shapes["llm_decoder.weight"][1]
     return sizes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,9 +10,8 @@ from torch import Tensor, nn
 
 from cosyflow.checkpoint.files import read_file, write_file
 from cosyflow.errors import CosyFlowError
+from cosyflow.families.recognition import GENERATOR, identify
 
-GENERATOR = "generator."
-"""Prefix of a vocoder's keys in a file of its training model, which also holds the discriminators."""
 _BOOKKEEPING = ("epoch", "step")
 _SHOWN = 5
 
@@ -38,50 +36,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise CosyFlowError(f"{path}: {key} is a {type(value).__name__}, a checkpoint holds tensors only")
     return tensors
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a checkpoint seems to be."""
-
-    version: str | None
-    """"cosyvoice1", "cosyvoice2", "cosyvoice3", or None where the keys fit several or none."""
-    part: str | None
-    """"llm", "flow", "hift" (a vocoder), "hifigan" (a vocoder with its discriminators), or None."""
-
-    def __str__(self) -> str:
-        return f"{self.version or 'unknown version'} {self.part or 'unknown part'}"
-
-
-def identify(shapes: Mapping[str, tuple[int, ...]]) -> Identity:
-    """Guesses version and part from names and shapes of the tensors."""
-    if any(key.startswith("llm.model.model.") for key in shapes):
-        return Identity("cosyvoice2" if "llm_embedding.weight" in shapes else "cosyvoice3", "llm")
-    if "text_encoder.after_norm.weight" in shapes:
-        return Identity("cosyvoice1", "llm")
-    if any(key.startswith("decoder.estimator.") for key in shapes):
-        return Identity(_flow_version(shapes), "flow")
-    prefix = GENERATOR if any(key.startswith(GENERATOR) for key in shapes) else ""
-    if any(key.startswith(f"{prefix}f0_predictor.") for key in shapes):
-        return Identity(_vocoder_version(shapes, prefix), "hifigan" if prefix else "hift")
-    return Identity(None, None)
-
-
-def _flow_version(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    if any(key.startswith("decoder.estimator.transformer_blocks.") for key in shapes):
-        return "cosyvoice3"
-    return "cosyvoice2" if any(key.startswith("encoder.up_layer.") for key in shapes) else "cosyvoice1"
-
-
-def _vocoder_version(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str | None:
-    """The versions differ in the number of upsampling stages and in the kind of the upsampling convolution."""
-    direction = _WEIGHT_NORM["weight_v"]
-    stages = sum(key.startswith(f"{prefix}ups.") and key.endswith((direction, "weight_v")) for key in shapes)
-    for name in (direction, "weight_v"):
-        first_f0 = shapes.get(f"{prefix}f0_predictor.condnet.0.{name}")
-        if first_f0 is not None and first_f0[-1] == 4:
-            return "cosyvoice3"
-    return {2: "cosyvoice1", 3: "cosyvoice2"}.get(stages)
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

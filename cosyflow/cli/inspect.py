@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, cast
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +19,10 @@ def run(args: argparse.Namespace) -> None:
         import torch
 
         from cosyflow.config.load import load_config
-        from cosyflow.training.language_model import build_language_model
+        from cosyflow.families import facet, part_names
 
         with torch.device("meta"):  # shapes are all that is compared
-            model = build_language_model(cast(Any, load_config(args.config)).llm)
+            recipe = load_config(args.config)
+            model = facet(recipe.version, "models").BUILDERS[part_names()[0]](recipe)
     for line in describe(args.file, model).lines():
         print(line)

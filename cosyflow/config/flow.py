@@ -136,7 +136,6 @@ class FlowConfig(ABC):
     streaming_rate: float = 0.5
     """Share of training batches whose attention is by chunks."""
 
-    version: ClassVar[str]
     frame_tolerance: ClassVar[int] = 0
     """Number of frames by which a mel spectrogram may be longer or shorter than its tokens say."""
 
@@ -180,7 +179,6 @@ class CosyVoice1FlowConfig(FlowConfig):
     streaming_rate: float = 0.0
     """CosyVoice 1 has no attention by chunks."""
 
-    version: ClassVar[str] = "cosyvoice1"
     frame_tolerance: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
@@ -204,8 +202,6 @@ class CosyVoice2FlowConfig(FlowConfig):
         default_factory=lambda: UNetConfig(channels=(256,), causal=True, static_chunk_size=50)
     )
 
-    version: ClassVar[str] = "cosyvoice2"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_unet(self.estimator, self.output_size)
@@ -226,8 +222,6 @@ class CosyVoice3FlowConfig(FlowConfig):
     """Tokens to the right that the lookahead convolution sees."""
     pre_lookahead_channels: int = 1024
     estimator: DiTConfig = field(default_factory=DiTConfig)
-
-    version: ClassVar[str] = "cosyvoice3"
 
     def __post_init__(self) -> None:
         super().__post_init__()

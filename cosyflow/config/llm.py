@@ -99,8 +99,6 @@ class SequenceLayout:
 class LMConfig(Protocol):
     """What the settings of the language model of any version offer."""
 
-    version: ClassVar[str]
-
     @property
     def layout(self) -> SequenceLayout: ...
 
@@ -205,7 +203,6 @@ class SpeechLMConfig:
 class CosyVoice2LMConfig(SpeechLMConfig):
     """CosyVoice 2: start and task embeddings in a table of their own, three extra speech ids, a head with bias."""
 
-    version: ClassVar[str] = "cosyvoice2"
     extra_speech_ids: ClassVar[int] = 3
     head_bias: ClassVar[bool] = True
 
@@ -232,7 +229,6 @@ class CosyVoice2LMConfig(SpeechLMConfig):
 class CosyVoice3LMConfig(SpeechLMConfig):
     """CosyVoice 3: every special token is one of 200 extra speech ids, a head without bias."""
 
-    version: ClassVar[str] = "cosyvoice3"
     extra_speech_ids: ClassVar[int] = 200
     head_bias: ClassVar[bool] = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from cosyflow.config.llm import ComputeType, SamplingConfig, SequenceLayout
 
@@ -89,8 +89,6 @@ class CosyVoice1LMConfig:
     """Recompute each layer's activations in the backward pass instead of keeping them."""
     freeze_text_embedding: bool = False
     """Leave the text table as it is."""
-
-    version: ClassVar[str] = "cosyvoice1"
 
     def __post_init__(self) -> None:
         for name in ("text_token_size", "speech_token_size", "spk_embed_dim"):

@@ -6,6 +6,8 @@ The modules of a family's folder:
     recipe.py    RECIPE: the class of its recipes, a `cosyflow.config.recipe.Recipe`
     text.py      build_tokenizer(directory): its text tokenizer, from a pretrained directory
     models.py    BUILDERS: for each part what builds the model of a recipe, as it speaks
+    training.py  BUILDERS: for each part what builds its training, of `cosyflow.training.setup.Setup`
+    weights.py   recognise(shapes): what of the family a checkpoint seems to be
     export.py    FILES: for each part what its model is exported as
 
 Facts are plain values and can be asked for anywhere; the other modules are imported when they are needed (`facet`), so
@@ -22,7 +24,7 @@ from typing import Any, Literal
 from cosyflow.errors import CosyFlowError
 from cosyflow.families.family import Family, Part
 
-Facet = Literal["recipe", "text", "models", "export"]
+Facet = Literal["recipe", "text", "models", "training", "weights", "export"]
 
 DEFAULT_RECIPE = "cosyvoice2"
 """Name of the recipe that is trained when none is named."""

@@ -41,6 +41,8 @@ class Part:
     """Folder of the pretrained directory with a text model that it can start from; "" where there is none."""
     reads_f0: bool = False
     """Whether its training reads f0, which the shards must then have."""
+    compiles: bool = False
+    """Whether its batches have shapes that its training can be compiled for."""
     cut_by: str = ""
     """The section whose mel frames its data are cut by, where that is another part's."""
 

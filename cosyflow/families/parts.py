@@ -21,6 +21,7 @@ def language_model(text_model: str) -> Part:
         for_inference={"llm": ("sampling",)},
         preferences="dpo",
         text_model=text_model,
+        compiles=True,
     )
 
 

@@ -13,6 +13,7 @@ from cosyflow import storage
 from cosyflow.config.options import TrainingOptions, add_options, command_line, option, option_values
 from cosyflow.config.recipe import section_of
 from cosyflow.errors import Problem, RefusalError
+from cosyflow.families import part, part_names
 from cosyflow.training.engine import ENGINES
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ def unsupported(arguments: Arguments) -> Iterator[Problem]:
         yield Problem("prefetch", f"{arguments.prefetch} is less than 0; give 0 or more")
     if arguments.ref_model and not arguments.dpo:
         yield Problem("ref_model", "has a meaning with dpo only; leave it out, or ask for dpo")
-    if arguments.dpo and arguments.model != "llm":
-        yield Problem("dpo", f"trains the llm, not the {arguments.model}; leave it out, or take model llm")
+    if arguments.dpo and not part(arguments.model).preferences:
+        able = " or ".join(name for name in part_names() if part(name).preferences)
+        yield Problem("dpo", f"trains the {able}, not the {arguments.model}; leave it out, or take model {able}")
     if arguments.dpo and not arguments.reference:
         yield Problem("dpo", "needs a reference; name it as ref_model, or start from a checkpoint")
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import torch
 
 from cosyflow.config.llm import LMConfig
+from cosyflow.config.transformer import CosyVoice1LMConfig
 from cosyflow.models.llm.batch import PackedBatch
 from cosyflow.models.llm.loss import LMOutput
 from cosyflow.models.llm.speech_lm import SpeechLM
 from cosyflow.models.llm.transformer_lm import TransformerLM
 from cosyflow.training.objective import Batch, Objective, Outcome
-
-_BUILDERS: dict[str, Callable[[Any], torch.nn.Module]] = {
-    "cosyvoice1": TransformerLM,
-    "cosyvoice2": SpeechLM,
-    "cosyvoice3": SpeechLM,
-}
 
 
 class TrainableLM(Protocol):
@@ -31,7 +26,9 @@ class TrainableLM(Protocol):
 
 def build_language_model(config: LMConfig) -> torch.nn.Module:
     """The language model of a configuration, with weights drawn from torch's generator."""
-    return _BUILDERS[config.version](config)
+    if isinstance(config, CosyVoice1LMConfig):
+        return TransformerLM(config)
+    return SpeechLM(cast(Any, config))
 
 
 class LanguageModelling(Objective):

@@ -1,8 +1,10 @@
-"""The parts of a recipe that can be trained: for each its model and loss, its data, and the weights it starts from."""
+"""The parts of a recipe that can be trained: for each its model and loss, its data, and the weights it starts from.
+
+Which part is trained in which of these ways, or in one of its own, its family says (cosyflow.families).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from cosyflow.config.llm import LMConfig
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
+from cosyflow.families import facet, family
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.llm.pretrained import load_qwen2_folder
 from cosyflow.models.llm.speech_lm import SpeechLM
@@ -51,16 +54,18 @@ def build_part(setup: Setup) -> Part:
         CosyFlowError: what is asked for does not go together, or the data cannot be used.
     """
     conf = setup.conf
-    if conf.compile and setup.arguments.model != "llm":
+    if conf.compile and not family(setup.recipe.version).part(setup.arguments.model).compiles:
         raise CosyFlowError(f"compile: --model {setup.arguments.model} cannot be compiled; its batches differ in shape")
     if conf.compile and setup.ranks.device.type != "cuda":
         raise CosyFlowError("train_conf.compile: needs CUDA; without it every batch would be compiled anew")
     if conf.compile and setup.arguments.dpo:
         raise CosyFlowError("train_conf.compile: does not go with --dpo; every batch would be compiled anew")
-    return BUILDERS[setup.arguments.model](setup)
+    built: Part = facet(setup.recipe.version, "training").BUILDERS[setup.arguments.model](setup)
+    return built
 
 
-def _language_model(setup: Setup) -> Part:
+def language_model(setup: Setup) -> Part:
+    """Speech tokens after text, by cross entropy or by preferences."""
     config: LMConfig = replace(cast(Any, setup.recipe).llm, compute_dtype=setup.compute_dtype)
     data = _language_data(setup, config)
     torch.manual_seed(setup.conf.seed)
@@ -91,7 +96,8 @@ def _language_data(setup: Setup, config: LMConfig) -> LanguageModelData:
     return PreferenceData(train, validation, *common, reference)
 
 
-def _flow(setup: Setup) -> Part:
+def flow(setup: Setup) -> Part:
+    """Mel frames of speech tokens, by flow matching."""
     train, validation = open_indexes(setup, lambda index: index)
     data = FlowData(train, validation, setup.recipe, setup.conf, setup.ranks, setup.loader)
     torch.manual_seed(setup.conf.seed)
@@ -99,7 +105,8 @@ def _flow(setup: Setup) -> Part:
     return Part(FlowMatchingObjective(model, setup.compute_dtype), data, model)
 
 
-def _vocoder(setup: Setup) -> Part:
+def vocoder(setup: Setup) -> Part:
+    """A waveform of mel frames, against discriminators."""
     recipe, conf = setup.recipe, setup.recipe.train_conf_gan
 
     def usable(index: UtteranceIndex) -> UtteranceIndex:
@@ -124,9 +131,6 @@ def _is_generator_alone(checkpoint: str) -> bool:
     with storage.local_copy(checkpoint) as path:
         keys = read_tensors(path).keys()
     return not any(key.startswith(DISCRIMINATOR) for key in keys)
-
-
-BUILDERS: Mapping[str, Callable[[Setup], Part]] = {"llm": _language_model, "flow": _flow, "hifigan": _vocoder}
 
 
 def load_start(part: Part, setup: Setup) -> None:

@@ -241,7 +241,7 @@ def measure_training(config: FlowConfig, args: argparse.Namespace, device: torch
     frames = sum(batch.num_frames for batch in batches)
     padding = 1 - frames / sum(batch.mel[:, :, 0].numel() for batch in batches)
     parameters = sum(weight.numel() for weight in build_flow(config).parameters())
-    print(f"{config.version} training step, {parameters / 1e6:.0f} M parameters, {padding:.1%} padding")
+    print(f"{type(config).__name__} training step, {parameters / 1e6:.0f} M parameters, {padding:.1%} padding")
     times = median_times(steps, args.rounds, device)
     for name, seconds in times.items():
         ratio = f"  {times['official, float32'] / seconds:.2f}x official" if args.upstream else ""
@@ -276,7 +276,7 @@ def measure_estimator(config: FlowConfig, args: argparse.Namespace) -> None:
         steps["official, eager"] = lambda: official_estimator(*values)
     with torch.inference_mode():
         times = median_times(steps, 4 * args.rounds, torch.device("cpu"))
-    print(f"{config.version} estimator, two times {frames} frames")
+    print(f"{type(config).__name__} estimator, two times {frames} frames")
     for name, seconds in times.items():
         print(f"  {name:18} {seconds * 1000:8.1f} ms  {seconds / times['ONNX']:.2f}x ONNX", flush=True)
 

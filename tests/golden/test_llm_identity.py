@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cosyflow.checkpoint.official import identify
+from cosyflow.families.recognition import identify
 
 
 @pytest.mark.golden_files("keytables/*.json")

@@ -75,6 +75,7 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
         "models/llm/speech_lm.py": builds_models,
         "families/cosyvoice2/models.py": {"export"},
         "families/cosyvoice2/export.py": {"export"},
+        "families/cosyvoice2/training.py": {"train"},
         "families/cosyvoice2/text.py": {"train"},
         "families/cosyvoice2/recipe.py": {"parquet", "train", "export"},
         "training/loop.py": {"train"},
