@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 MEMORY_NAME = "audio in memory"
 _CLAIM = re.compile(r": *(?P<claimed>\d+) \(should be (?P<there>\d+)\)")
 _LOOKED_AT = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
-"""Formats whose sizes `look` compares; of others the decoder's own notes decide."""
+"""Formats whose sizes `look` compares; for others the decoder's log is read."""
 _LOSSLESS = {"PCM_S8": "PCM_16", "PCM_U8": "PCM_16", "PCM_16": "PCM_16", "PCM_24": "PCM_24", "PCM_32": "PCM_32"}
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The length and form of an audio file or of a part of one, as its header says."""
+    """The length and form of an audio file or of a part of one, by its header."""
 
     sample_rate: int
     channels: int
@@ -62,7 +62,7 @@ def read_samples(locator: str | bytes, name: str | None = None) -> tuple[np.ndar
     Raises:
         AudioError: the file is missing, empty, truncated, not audio, or holds a sample that is not a finite number; or
             the part does not lie within it.
-        OutageError: the store stopped answering, which says nothing of the file.
+        OutageError: the store does not answer, which says nothing about the file.
     """
     name = _name(locator, name)
     with _opened(locator, name) as audio:
@@ -260,7 +260,7 @@ def _part(decoder: soundfile.SoundFile, meant: Locator, facts: Facts, name: str)
     rate, total = decoder.samplerate, facts.num_samples or decoder.frames
     if total > decoder.frames:
         raise AudioError(
-            f"{name}: has no length in its header and its frames differ in size; convert it again from its source"
+            f"{name}: its header has no length and its frames differ in size; convert it again from its source"
         )
     start, end = meant.samples(rate)
     end = total if end is None else end

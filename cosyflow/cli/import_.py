@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 from cosyflow.cli.prepare import configure_checks, limits_of
@@ -21,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dst", metavar="DST", help="folder for train, dev, names.tsv and rejects.tsv")
     parser.add_argument("--text_column", default="", help="column of the transcript; by default a usual name is found")
     parser.add_argument(
-        "--speaker_column", default="", help="column of the speaker; by default the folders name the speakers"
+        "--speaker_column",
+        default="",
+        help="column of the speaker; by default a usual name is found, else folders name it",
     )
     parser.add_argument("--audio_column", default="", help="column of the audio")
     parser.add_argument(
@@ -34,21 +38,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cosyflow.corpus.importing.run import Wishes, import_corpus
+    from cosyflow.corpus.importing.run import ImportSettings, import_corpus
     from cosyflow.corpus.importing.source import Columns
 
-    wishes = Wishes(
+    settings = ImportSettings(
         columns=Columns(args.text_column, args.speaker_column, args.audio_column),
         dev_share=args.dev_share,
         seed=args.seed,
         dry_run=args.dry_run,
         limits=limits_of(args),
     )
-    summary = import_corpus(args.src, args.dst, wishes)
+    with redirect_stdout(sys.stderr), _place(args):  # standard output is the result's
+        summary = import_corpus(args.src, args.dst, settings)
     if args.format == "json":
         print(json.dumps(summary.as_json(), indent=2, ensure_ascii=False))
     else:
         _show(summary, args)
+
+
+def _place(args: argparse.Namespace) -> AbstractContextManager[object]:
+    """The folder that is written, for this process alone."""
+    from cosyflow.lease import held
+
+    return nullcontext() if args.dry_run else held(args.dst, f"import {args.dst}")
 
 
 def _show(summary: Summary, args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A tree of speech as LibriTTS is unpacked: SPEAKER/CHAPTER/UTTERANCE.wav with UTTERANCE.normalized.txt next to it.
+"""A tree of speech as LibriTTS is unpacked: SPEAKER/CHAPTER/UTTERANCE.wav and UTTERANCE.normalized.txt.
 
 Any format and any depth will do. The speaker is the folder; only where the tree is deeper than LibriTTS, or has no
 folders, it is the beginning of the file's name.
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from cosyflow import storage
 from cosyflow.corpus.listing import AUDIO_SUFFIXES, Found, list_all
-from cosyflow.corpus.names import FreshNames, printable
+from cosyflow.corpus.names import UniqueNames, printable
 from cosyflow.errors import CosyFlowError
 
 TRANSCRIPT = ".normalized.txt"
@@ -98,10 +98,10 @@ def _utterance_names(chosen: Sequence[Found]) -> dict[Found, str]:
     stems = {each: PurePosixPath(each.stem).name for each in chosen}
     times = Counter(stems.values())
     names = {each: stem for each, stem in stems.items() if times[stem] == 1}
-    fresh = FreshNames(stems.values())
+    unique = UniqueNames(stems.values())
     for each in chosen:
         if each not in names:
-            names[each] = fresh.make(each.stem.replace("/", "_"))
+            names[each] = unique.make(each.stem.replace("/", "_"))
     return names
 
 

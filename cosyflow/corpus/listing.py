@@ -52,7 +52,7 @@ def list_all(directory: str) -> list[Found]:
     Symlinks are followed; a link to a folder that it lies in is one finding with a problem, as is a dangling link.
 
     Raises:
-        CosyFlowError: a folder cannot be read, so that it is not known what is in it.
+        CosyFlowError: a folder cannot be read, so that its files cannot be counted.
     """
     if storage.is_remote(directory):
         return [Found(file.path) for file in storage.list_files(directory)]

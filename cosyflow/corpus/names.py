@@ -41,7 +41,7 @@ def safe_name(name: str) -> str:
     return "".join("_" if _kind(character) else character for character in name) or "unnamed"
 
 
-class FreshNames:
+class UniqueNames:
     """Names of which none is given twice."""
 
     def __init__(self, used: Iterable[str] = ()) -> None:

@@ -12,7 +12,7 @@ from cosyflow.audio.locator import Locator
 from cosyflow.audio.opener import inspect_audio
 from cosyflow.corpus.kaldi import WAV_SCP, KaldiSource, KaldiUtterance, absolute_wav, read_sources, wavs_of
 from cosyflow.corpus.listing import list_all
-from cosyflow.corpus.names import FreshNames, safe_name
+from cosyflow.corpus.names import UniqueNames, safe_name
 from cosyflow.corpus.pipes import COMMAND_ADVICE, is_command, run_command
 from cosyflow.errors import CosyFlowError
 
@@ -44,7 +44,7 @@ class OwnKaldi:
     def _files_of_commands(self) -> dict[str, str]:
         """File name by recording, of the recordings that commands print."""
         files: dict[str, str] = {}
-        fresh = FreshNames()
+        unique = UniqueNames()
         for source in self._read.sources:
             name = _recording_of(source)
             if name in files or not is_command(source.utterance.wav):
@@ -52,7 +52,7 @@ class OwnKaldi:
             if self._piped is None:
                 path, entry = storage.join(self._directory, WAV_SCP), source.utterance.wav
                 raise CosyFlowError(f"{path}: {name} is the output of a command, `{entry}`; {COMMAND_ADVICE}")
-            files[name] = fresh.make(safe_name(name).replace("/", "_"))
+            files[name] = unique.make(safe_name(name).replace("/", "_"))
         return files
 
     @property

@@ -15,7 +15,7 @@ _HEAD_BYTES = 16
 
 
 def look(stream: BinaryIO, size: int) -> Facts:
-    """Looks at the header and, where that does not say, at the end of a file of `size` bytes.
+    """Looks at the header and, where that is not enough, at the end of a file of `size` bytes.
 
     Raises:
         IncompleteError: the file ends before its audio does.

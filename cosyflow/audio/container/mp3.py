@@ -91,7 +91,7 @@ def _next_frame(data: bytes, position: int, end: int, kind: tuple[int, int, int]
 
 
 def _announced(frame: bytes) -> int | None:
-    """The number of frames in a first frame without audio; 0 when it does not say, None when it has audio."""
+    """The number of frames that a first frame without audio holds; 0 when it holds none, None when it has audio."""
     for mark in (b"Xing", b"Info"):
         place = frame[:64].find(mark)
         if place >= 0:

@@ -10,6 +10,10 @@ from cosyflow.corpus.importing.source import Clip, Source
 from cosyflow.errors import CosyFlowError, RefusalError
 
 
+class UnknownLayoutError(CosyFlowError):
+    """A folder is none of the layouts."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """One way to keep a corpus."""
@@ -37,7 +41,8 @@ def layout_of(source: Source) -> Layout:
 
     Raises:
         RefusalError: there are tables, and none of them has the columns that were asked for.
-        CosyFlowError: it has none of them.
+        UnknownLayoutError: it has none of them.
+        CosyFlowError: a table or container cannot be read.
     """
     for layout in LAYOUTS:
         if layout.recognise(source):
@@ -45,4 +50,4 @@ def layout_of(source: Source) -> Layout:
     if problems := [*arrow.missing_columns(source), *tables.missing_columns(source)]:
         raise RefusalError(problems)
     known = "; ".join(f"{layout.name} ({layout.looks_like})" for layout in LAYOUTS)
-    raise CosyFlowError(f"{source.root}: no layout that is known. Known are: {known}")
+    raise UnknownLayoutError(f"{source.root}: no layout that is known. Known are: {known}")

@@ -1,4 +1,4 @@
-"""Trees of LibriTTS and LibriTTS-R: SPEAKER/CHAPTER/UTTERANCE.wav with UTTERANCE.normalized.txt next to it."""
+"""Trees of LibriTTS and LibriTTS-R: SPEAKER/CHAPTER/UTTERANCE.wav with UTTERANCE.normalized.txt in the same folder."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from cosyflow.corpus.names import FreshNames, safe_name
+from cosyflow.corpus.names import UniqueNames, safe_name
 
 LONGEST = 120  # characters: a file of this name, with a suffix and a temporary ending, must fit into 255 bytes
 _LONGEST_BYTES = 180
@@ -31,18 +31,18 @@ class Names:
     """Gives each utterance a name of its own: that of its file, or of its path when that is taken."""
 
     def __init__(self) -> None:
-        self._fresh = FreshNames()
+        self._unique = UniqueNames()
 
     def utterance(self, source: str) -> str:
         path = source.strip("/")
         name = short(safe_name(PurePosixPath(path).name))
-        return self._fresh.make(short(safe_name(path)) if name in self._fresh else name)
+        return self._unique.make(short(safe_name(path)) if name in self._unique else name)
 
 
 def speakers_of(names: Iterable[str]) -> dict[str, str]:
     """The name that each speaker of the source gets: different ones for different speakers."""
-    fresh = FreshNames()
-    return {speaker: fresh.make(short(safe_name(speaker))) for speaker in sorted(set(names))}
+    unique = UniqueNames()
+    return {speaker: unique.make(short(safe_name(speaker))) for speaker in sorted(set(told))}
 
 
 def short(name: str) -> str:

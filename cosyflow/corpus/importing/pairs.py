@@ -38,7 +38,7 @@ def read(source: Source) -> Iterator[Clip]:
 
 
 def parse(content: bytes, name: str, wanted: Columns) -> tuple[str, str]:
-    """Text and speaker ("" if it names none) of the content of a .txt, .lab or .json file.
+    """Text and speaker ("" where there is none) of the content of a .txt, .lab or .json file.
 
     Raises:
         CosyFlowError: it is not UTF-8, not JSON, or JSON without a text.
@@ -67,5 +67,5 @@ def _texts(source: Source) -> dict[str, str]:
     by_name = once((PurePosixPath(stem).name, path) for stem, path in by_stem.items())
     audio = once((PurePosixPath(without_suffix(path)).name, path) for path in source.audio)
     apart = {path: by_name[name] for name, path in audio.items() if name in by_name}
-    paired = {path: by_stem[without_suffix(path)] for path in source.audio if without_suffix(path) in by_stem}
-    return apart | paired
+    same_folder = {path: by_stem[without_suffix(path)] for path in source.audio if without_suffix(path) in by_stem}
+    return apart | same_folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cosyflow.corpus.importing.split import dev_utterances
-from cosyflow.corpus.names import FreshNames
+from cosyflow.corpus.names import UniqueNames
 from cosyflow.corpus.rejects import RejectTable
 
 _KIND = re.compile(r"[^,:;(]+")
@@ -37,13 +37,13 @@ class Summary:
     reasons: Counter[str] = field(default_factory=Counter)
     rejects: RejectTable = field(default_factory=RejectTable)
     ignored: Counter[str] = field(default_factory=Counter)
-    _fresh: FreshNames = field(default_factory=FreshNames)
+    _unique: UniqueNames = field(default_factory=UniqueNames)
 
     def reject(self, name: str, reason: str) -> None:
         """Counts an utterance that cannot be used; its kind is what the reason begins with."""
         match = _KIND.match(reason)
         self.reasons[match[0].strip() if match else reason] += 1
-        self.rejects.add(self._fresh.make(name), reason)
+        self.rejects.add(self._unique.make(name), reason)
 
     def dev(self, share: float, seed: int) -> set[str]:
         """The utterances that are split off as dev."""

@@ -13,8 +13,8 @@ from cosyflow import storage
 from cosyflow.audio.fitness import Limits
 from cosyflow.audio.opener import read_audio_file
 from cosyflow.corpus.check import check_audio
-from cosyflow.corpus.importing import foreign
-from cosyflow.corpus.importing.layouts import Layout, layout_of
+from cosyflow.corpus.importing import ffmpeg
+from cosyflow.corpus.importing.layouts import Layout, UnknownLayoutError, layout_of
 from cosyflow.corpus.importing.naming import Names, folder_speakers, speakers_of
 from cosyflow.corpus.importing.result import Summary, Taken
 from cosyflow.corpus.importing.source import Clip, Columns, Source
@@ -30,7 +30,7 @@ IN_FLIGHT = 4 * READ_THREADS
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ImportSettings:
     """How a corpus is to be imported."""
 
     columns: Columns = field(default_factory=Columns)
@@ -40,11 +40,11 @@ class Wishes:
     limits: Limits | None = None
 
 
-def import_corpus(src: str, dst: str, wishes: Wishes | None = None) -> Summary:
+def import_corpus(src: str, dst: str, settings: ImportSettings | None = None) -> Summary:
     """Makes the Kaldi folders `train` and `dev` of a corpus in any layout of `cosyflow.corpus.importing.layouts`.
 
     Audio in files is named where it lies; what lies in tables and archives, or has to be decoded, is written below
-    `<dst>/audio`. `names.tsv` has what the source calls each utterance, `rejects.tsv` what cannot be used.
+    `<dst>/audio`. `names.tsv` has the name of each utterance in the source, `rejects.tsv` what cannot be used.
     Progress goes to standard error.
 
     Args:
@@ -55,18 +55,18 @@ def import_corpus(src: str, dst: str, wishes: Wishes | None = None) -> Summary:
         RefusalError: a setting cannot work, or `dst` holds something else.
         CosyFlowError: no layout is recognised, the source is damaged, or nothing in it can be used.
     """
-    wishes = wishes or Wishes()
-    if not 0 <= wishes.dev_share < 1:
-        raise RefusalError([Problem("--dev-share", f"{wishes.dev_share} is no share; give 0 to less than 1")])
+    settings = settings or ImportSettings()
+    if not 0 <= settings.dev_share < 1:
+        raise RefusalError([Problem("--dev-share", f"{settings.dev_share} is no share; give 0 to less than 1")])
     target = Target(dst)
     target.refuse_others()
-    source = _source(src, target, wishes.columns)
+    source = _source(src, target, settings.columns)
     layout = layout_of(source)
-    if not wishes.dry_run:
+    if not settings.dry_run:
         target.begin()
-    summary = _read(source, layout, target, wishes)
-    if not wishes.dry_run:
-        target.write(summary, summary.dev(wishes.dev_share, wishes.seed))
+    summary = _read(source, layout, target, settings)
+    if not settings.dry_run:
+        target.write(summary, summary.dev(settings.dev_share, settings.seed))
     return summary
 
 
@@ -82,7 +82,7 @@ def import_part(src: str, output: str, part: str, is_split: bool, max_reject_sha
     """
     target = Target(output)
     source = _source(src, target, Columns())
-    summary = _read(source, layout_of(source), target, Wishes())
+    summary = _read(source, layout_of(source), target, ImportSettings())
     summary.rejects.check(len(summary.taken) + len(summary.rejects), max_reject_share)
     if is_split:
         dev = summary.dev(DEFAULT_DEV_SHARE, seed=0)
@@ -95,17 +95,17 @@ def is_importable(folder: str) -> bool:
     """Whether a folder holds a corpus in a layout that only an import reads."""
     try:
         layout = layout_of(Source(folder, list_all(folder)))
-    except CosyFlowError:
+    except UnknownLayoutError:
         return False
     return not layout.is_prepared
 
 
-def _read(source: Source, layout: Layout, target: Target, wishes: Wishes) -> Summary:
+def _read(source: Source, layout: Layout, target: Target, settings: ImportSettings) -> Summary:
     say("import", f"{source.root}: {layout.name}", sys.stderr)
     summary = Summary()
     taken: list[_Checked] = []
     with Progress("import", None, stream=sys.stderr) as progress:
-        for checked in _checked(layout.read(source), target, wishes):
+        for checked in _checked(layout.read(source), target, settings):
             if checked.problem:
                 summary.reject(checked.clip.name, checked.problem)
             else:
@@ -141,14 +141,14 @@ class _Checked:
     problem: str = ""
 
 
-def _checked(clips: Iterator[Clip], target: Target, wishes: Wishes) -> Iterator[_Checked]:
+def _checked(clips: Iterator[Clip], target: Target, settings: ImportSettings) -> Iterator[_Checked]:
     """Checks clips, several at a time, in their order."""
     names = Names()
     waiting: deque[Future[_Checked]] = deque()
     with ThreadPoolExecutor(READ_THREADS) as threads:
         try:
             for clip in clips:
-                waiting.append(threads.submit(_check, clip, names.utterance(clip.name), target, wishes))
+                waiting.append(threads.submit(_check, clip, names.utterance(clip.name), target, settings))
                 if len(waiting) >= IN_FLIGHT:
                     yield waiting.popleft().result()
             while waiting:
@@ -157,23 +157,23 @@ def _checked(clips: Iterator[Clip], target: Target, wishes: Wishes) -> Iterator[
             threads.shutdown(cancel_futures=True)
 
 
-def _check(clip: Clip, utt: str, target: Target, wishes: Wishes) -> _Checked:
+def _check(clip: Clip, utt: str, target: Target, settings: ImportSettings) -> _Checked:
     problem = clip.problem or ("" if clip.text else "empty transcript")
     if problem:
         return _Checked(replace(clip, audio=""), problem=problem)
     name = clip.audio if isinstance(clip.audio, str) else f"{clip.name}{clip.suffix}"
     audio, suffix = clip.audio, clip.suffix or PurePosixPath(name).suffix.lower()
     try:
-        if suffix in foreign.SUFFIXES:
-            audio, suffix = foreign.decode(audio, name), ".wav"
-        seconds = check_audio(audio, name, wishes.limits)
+        if suffix in ffmpeg.SUFFIXES:
+            audio, suffix = ffmpeg.decode(audio, name), ".wav"
+        seconds = check_audio(audio, name, settings.limits)
         if isinstance(audio, str) and not is_writable(audio):
             audio, _ = read_audio_file(audio)
         if isinstance(audio, str):
             wav = audio
         else:
             wav = target.audio(f"{utt}{suffix}")
-            if not wishes.dry_run:
+            if not settings.dry_run:
                 storage.write_bytes(wav, audio)
     except OutageError:  # no fault of the utterance
         raise

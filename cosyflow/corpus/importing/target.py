@@ -23,14 +23,17 @@ class Target:
 
     def refuse_others(self) -> None:
         """Raises RefusalError where something else than an import lies here."""
-        if storage.has_files(self.root) and not storage.exists(self._uri(NAMES)):
+        if storage.exists(self._uri(NAMES)):
+            return
+        if any(not file.path.startswith(".") for file in storage.list_files(self.root)):
             raise RefusalError(
                 [Problem("DST", f"{self.root} holds something else than an import; name another folder")]
             )
 
     def begin(self) -> None:
         """Marks the folder as that of an import, so that an interrupted one can be done again."""
-        storage.write_text(self._uri(NAMES), HEADER)
+        if not storage.exists(self._uri(NAMES)):
+            storage.write_text(self._uri(NAMES), HEADER)
 
     def audio(self, name: str) -> str:
         return self._uri(AUDIO, name)

@@ -26,7 +26,7 @@ class _Group:
 
 
 def recognise(source: Source) -> bool:
-    """Archives next to the files that were unpacked from them are not read again."""
+    """Archives in a folder with audio files are those that the files were unpacked from."""
     return bool(source.with_suffix(*CONTAINERS)) and (bool(source.chosen) or not source.audio)
 
 
@@ -82,7 +82,7 @@ def _groups(source: Source, tar: tarfile.TarFile) -> dict[str, _Group]:
 
 
 def _text(source: Source, tar: tarfile.TarFile, group: _Group) -> tuple[str, str, str]:
-    """Text, speaker and what is wrong: a .txt has the text, a .json what that lacks."""
+    """Text, speaker and what is wrong: the text of a .txt comes before that of a .json."""
     text, speaker, problem = "", "", ""
     for member in sorted(group.texts, key=lambda member: SUFFIXES.index(Found(member.name).suffix)):
         try:

@@ -134,7 +134,7 @@ def test_a_whole_file_is_whole(case: str) -> None:
 @given(case=st.sampled_from(sorted(CUT)), share=st.floats(0.05, 1, exclude_max=True), data=st.data())
 def test_a_file_that_ends_early_is_found_without_decoding(case: str, share: float, data: st.DataObject) -> None:
     length = min(int(len(CUT[case]) * share), len(CUT[case]) - 4)
-    if case == "MP3 without a count":  # between two frames nothing tells; the cut lies within one
+    if case == "MP3 without a count":  # a cut between two frames cannot be found
         content = CUT[case][:length]
         last = content.rfind(content[:2])
         if last < 2000 or length - last >= 140:

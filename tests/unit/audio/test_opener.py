@@ -128,7 +128,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_flac_header_without_a_length_is_an_audio_error() -> None:
-    """libsndfile would promise 2^63 - 1 samples, more than numpy can address; the file's end is looked at before."""
+    """libsndfile alone would promise 2^63 - 1 samples, more than numpy can address."""
     damaged = bytearray(encoded(noise(500), "FLAC"))
     damaged[21:26] = bytes([damaged[21] & 0xF0, 0, 0, 0, 0])  # the lower 36 bits of 64 hold the number of samples
     with pytest.raises(AudioError, match="truncated, it ends within a frame"):

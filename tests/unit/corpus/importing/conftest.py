@@ -11,7 +11,7 @@ import soundfile
 
 from cosyflow import storage
 from cosyflow.corpus.importing.result import Summary
-from cosyflow.corpus.importing.run import Wishes, import_corpus
+from cosyflow.corpus.importing.run import ImportSettings, import_corpus
 from cosyflow.corpus.kaldi import KaldiUtterance, read_kaldi
 
 RATE = 24_000
@@ -39,10 +39,10 @@ class Corpus:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def run(self, wishes: Wishes | None = None, within: str = "") -> Summary:
+    def run(self, settings: ImportSettings | None = None, within: str = "") -> Summary:
         if storage.is_remote(self.place):
             storage.upload_tree(self.built, self.place)
-        summary = import_corpus(storage.join(self.place, within), self.dst, wishes or Wishes(dev_share=0))
+        summary = import_corpus(storage.join(self.place, within), self.dst, settings or ImportSettings(dev_share=0))
         assert summary.seen == len(summary.taken) + summary.reasons.total() + summary.ignored.total()
         return summary
 

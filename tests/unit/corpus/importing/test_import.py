@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cosyflow import storage
 from cosyflow.cli import main
 from cosyflow.corpus.importing.naming import Names, speakers_of
-from cosyflow.corpus.importing.run import Wishes, import_corpus
+from cosyflow.corpus.importing.run import ImportSettings, import_corpus
 from cosyflow.corpus.importing.split import MANY_SPEAKERS, dev_utterances
 from cosyflow.corpus.kaldi import read_kaldi
 from cosyflow.corpus.names import why_no_name
@@ -139,10 +139,10 @@ def test_another_seed_chooses_others() -> None:
 
 def test_an_import_can_be_done_again_and_other_folders_are_left(local_corpus: Corpus) -> None:
     pairs(local_corpus, "a/1", "a/2")
-    wishes = Wishes(dev_share=0.5)
-    local_corpus.run(wishes)
+    import_settings = ImportSettings(dev_share=0.5)
+    local_corpus.run(import_settings)
     first = snapshot(Path(local_corpus.dst))
-    local_corpus.run(wishes)
+    local_corpus.run(import_settings)
     assert snapshot(Path(local_corpus.dst)) == first
     local_corpus.run()
     assert not Path(local_corpus.dst, "dev").exists()

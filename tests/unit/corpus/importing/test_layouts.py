@@ -13,7 +13,7 @@ import pytest
 
 from cosyflow import storage
 from cosyflow.audio.opener import inspect_audio, read_samples
-from cosyflow.corpus.importing.run import Wishes
+from cosyflow.corpus.importing.run import ImportSettings
 from cosyflow.corpus.importing.source import Columns
 from cosyflow.errors import CosyFlowError, RefusalError
 
@@ -66,7 +66,7 @@ def test_any_column_names_and_a_table_that_is_named_itself(corpus: Corpus) -> No
     corpus.put("x/2.wav", audio(2))
     corpus.put("good.csv", "was,wer,wo\nEins.,anna,x/1.wav\n")
     corpus.put("bad.csv", "was,wer,wo\nZwei.,anna,x/2.wav\n")
-    corpus.run(Wishes(Columns("was", "wer", "wo"), dev_share=0), within="good.csv")
+    corpus.run(ImportSettings(Columns("was", "wer", "wo"), dev_share=0), within="good.csv")
     assert corpus.heard() == {"1": ("anna", "Eins.")}
 
 
@@ -74,7 +74,7 @@ def test_columns_that_are_not_there_are_refused(local_corpus: Corpus) -> None:
     local_corpus.put("a.wav", audio())
     local_corpus.put("list.csv", "file,words\na.wav,Hi.\n")
     with pytest.raises(RefusalError, match="--text-column: there is no column 'txt'; name one of file, words"):
-        local_corpus.run(Wishes(Columns(text="txt")))
+        local_corpus.run(ImportSettings(Columns(text="txt")))
     assert not storage.exists(local_corpus.dst)
     with pytest.raises(CosyFlowError, match=r"no layout that is known. Known are: Kaldi \(wav\.scp"):
         local_corpus.run()
