@@ -142,6 +142,8 @@ def _opened(locator: str | bytes, name: str) -> Iterator[_Audio]:
         facts = _facts(stream, name)
         stream.patches = facts.patches
         with quiet_mpeg() if facts.is_mpeg else nullcontext(), _decoder(stream, name) as decoder:
+            if facts.is_doubtful:
+                _require_end(decoder, name)
             yield _part(decoder, meant, facts, name)
 
 
@@ -254,6 +256,19 @@ def _decoder(stream: _RememberingStream, name: str) -> soundfile.SoundFile:
                 f"{name}: truncated, its header promises {missing} bytes more than are there; copy it again"
             )
     return decoder
+
+
+def _require_end(decoder: soundfile.SoundFile, name: str) -> None:
+    """Decodes the last second; raises AudioError when it is not there."""
+    wanted = min(decoder.frames, decoder.samplerate)
+    try:
+        decoder.seek(decoder.frames - wanted)
+        there = len(decoder.read(wanted, dtype="float32"))
+        decoder.seek(0)
+    except (soundfile.LibsndfileError, MemoryError, ValueError) as error:
+        raise AudioError(f"{name}: truncated, its end cannot be decoded; copy it again") from error
+    if there < wanted:
+        raise AudioError(f"{name}: truncated, {wanted - there} samples are missing; copy it again")
 
 
 def _part(decoder: soundfile.SoundFile, meant: Locator, facts: Facts, name: str) -> _Audio:

@@ -6,7 +6,9 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
+from posixpath import splitext
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
@@ -26,15 +28,16 @@ class Found:
     path: str
     problem: str = ""
 
-    @property
+    @cached_property
     def is_hidden(self) -> bool:
         """Files and folders that begin with a dot, and `__MACOSX`, are left behind by programs: they are no speech."""
-        return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(self.path).parts)
+        path = f"/{self.path}"
+        return "/." in path or "/__MACOSX/" in path
 
-    @property
+    @cached_property
     def suffix(self) -> str:
         """In lower case, with its dot."""
-        return PurePosixPath(self.path).suffix.lower()
+        return splitext(self.path)[1].lower()
 
     @property
     def is_audio(self) -> bool:
@@ -43,7 +46,7 @@ class Found:
     @property
     def stem(self) -> str:
         """The path without the suffix."""
-        return self.path.removesuffix(PurePosixPath(self.path).suffix)
+        return splitext(self.path)[0]
 
 
 def list_all(directory: str) -> list[Found]:

@@ -18,4 +18,6 @@ class Facts:
     """Bytes by position that a decoder must read in place of those in the file: lengths that a pipe could not know."""
     num_samples: int | None = None
     """Samples of a channel, where the decoder only guesses them."""
+    is_doubtful: bool = False
+    """Something follows that is no audio, or the audio is cut: only decoding its end can show which."""
     is_mpeg: bool = False

@@ -26,7 +26,7 @@ class _Frame:
 
 
 def look(stream: BinaryIO, size: int) -> Facts:
-    """Raises IncompleteError when the file does not end with a whole frame or lacks samples of its header."""
+    """Raises IncompleteError when the file lacks samples of its header, or has no length and ends within a frame."""
     stream.seek(0)
     head = stream.read(_TOTAL + 5)
     if len(head) < _TOTAL + 5 or head[4] & 0x7F:  # the first block must be STREAMINFO: the decoder refuses it
@@ -34,6 +34,8 @@ def look(stream: BinaryIO, size: int) -> Facts:
     largest = int.from_bytes(head[_STREAMINFO + 2 : _STREAMINFO + 4], "big")
     promised = int.from_bytes(head[_TOTAL : _TOTAL + 5], "big") & 0xF_FFFF_FFFF
     last = _last_frame(stream, size)
+    if last is None and promised:
+        return Facts(is_doubtful=True)
     if last is None:
         raise IncompleteError("it ends within a frame")
     first = last.number * largest if last.has_fixed_size else last.number

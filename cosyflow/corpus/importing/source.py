@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 from cosyflow import storage
 from cosyflow.corpus.listing import Found
@@ -95,7 +95,7 @@ def _why_ignored(each: Found) -> str:
 
 
 def without_suffix(path: str) -> str:
-    return path.removesuffix(PurePosixPath(path).suffix)
+    return splitext(path)[0]
 
 
 def one_line(text: object) -> str:

@@ -80,6 +80,13 @@ def test_a_flac_that_was_written_into_a_pipe() -> None:
     assert np.array_equal(read_samples(bytes(content))[0], read_samples(whole)[0])
 
 
+def test_what_follows_a_flac_is_no_audio() -> None:
+    content = encoded("FLAC")
+    for tail in (bytes(500), b"TAG" + bytes(125), b"APETAGEX" + bytes(24)):
+        assert inspect_audio(content + tail).num_samples == SAMPLES
+        assert np.array_equal(read_samples(content + tail)[0], read_samples(content)[0])
+
+
 def mp3_without_a_count() -> bytes:
     """As ffmpeg writes into a pipe: the frame with the number of frames is missing."""
     stream = io.BytesIO()
