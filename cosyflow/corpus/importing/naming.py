@@ -42,7 +42,7 @@ class Names:
 def speakers_of(names: Iterable[str]) -> dict[str, str]:
     """The name that each speaker of the source gets: different ones for different speakers."""
     unique = UniqueNames()
-    return {speaker: unique.make(short(safe_name(speaker))) for speaker in sorted(set(told))}
+    return {speaker: unique.make(short(safe_name(speaker))) for speaker in sorted(set(names))}
 
 
 def short(name: str) -> str:
