@@ -63,13 +63,14 @@ def read_libritts(directory: str) -> LibriTTSTree:
             " `cosyflow import` reads other layouts"
         )
     transcripts = {each.path[: -len(TRANSCRIPT)]: each.path for each in found if _is_transcript(each)}
-    names = _utterance_names(chosen)
+    names, corpus = _utterance_names(chosen), storage.name(root)
+    prefix = root.rstrip("/") + "/"
     files = [
         LibriTTSFile(
             utt=names[each],
-            spk=_speaker(each, storage.name(root)),
-            wav=storage.join(root, each.path),
-            transcript=storage.join(root, transcripts[each.stem]) if each.stem in transcripts else None,
+            spk=_speaker(each, corpus),
+            wav=prefix + each.path,
+            transcript=prefix + transcripts[each.stem] if each.stem in transcripts else None,
             problem=each.problem,
         )
         for each in chosen
