@@ -70,12 +70,15 @@ def import_corpus(src: str, dst: str, settings: ImportSettings | None = None) ->
     return summary
 
 
-def import_part(src: str, output: str, part: str, is_split: bool, max_reject_share: float) -> Summary:
+def import_part(src: str, output: str, part: str, is_split: bool, max_reject_share: float) -> tuple[Summary, int]:
     """Writes a Kaldi folder `part` of a corpus below a folder that is the caller's alone. The audio is not measured.
 
     Args:
         is_split: it is the part `train` or `dev` of the corpus, else the whole.
         max_reject_share: above this share of rejects, 0 to 1, of the whole corpus nothing is written.
+
+    Returns:
+        what came of the whole corpus, and the number of utterances in the part.
 
     Raises:
         CosyFlowError: as `import_corpus`; or too many utterances cannot be used.
@@ -84,11 +87,12 @@ def import_part(src: str, output: str, part: str, is_split: bool, max_reject_sha
     source = _source(src, target, Columns())
     summary = _read(source, layout_of(source), target, ImportSettings())
     summary.rejects.check(len(summary.taken) + len(summary.rejects), max_reject_share)
+    utterances = summary.taken
     if is_split:
         dev = summary.dev(DEFAULT_DEV_SHARE, seed=0)
-        summary.taken = [each for each in summary.taken if (each.utt in dev) == (part == DEV)]
-    target.write_part(summary, part)
-    return summary
+        utterances = [each for each in utterances if (each.utt in dev) == (part == DEV)]
+    target.write_part(part, utterances, summary.rejects)
+    return summary, len(utterances)
 
 
 def is_importable(folder: str) -> bool:

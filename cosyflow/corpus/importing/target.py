@@ -9,6 +9,7 @@ from cosyflow import storage
 from cosyflow.corpus.importing.result import Summary, Taken
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, write_kaldi
 from cosyflow.corpus.names import printable
+from cosyflow.corpus.rejects import RejectTable
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 
 TRAIN, DEV, AUDIO, NAMES = "train", "dev", "audio", "names.tsv"
@@ -57,26 +58,25 @@ class Target:
                 self._write_kaldi(folder, part)
             else:
                 storage.remove(self._uri(folder))
-        self._write_tables(summary)
+        self._write_tables(summary.taken, summary.rejects)
 
-    def write_part(self, summary: Summary, folder: str) -> None:
-        """Writes what was taken as one Kaldi folder, and the tables."""
-        if not summary.taken:
+    def write_part(self, folder: str, utterances: Sequence[Taken], rejects: RejectTable) -> None:
+        """Writes one Kaldi folder, and the tables."""
+        if not utterances:
             raise CosyFlowError(f"no utterance is left for {folder}; the corpus is too small to be split")
-        self._write_kaldi(folder, summary.taken)
-        self._write_tables(summary)
+        self._write_kaldi(folder, utterances)
+        self._write_tables(utterances, rejects)
 
     def _write_kaldi(self, folder: str, part: Sequence[Taken]) -> None:
         write_kaldi(KaldiData([_utterance(each) for each in part]), self._uri(folder))
 
-    def _write_tables(self, summary: Summary) -> None:
-        summary.rejects.write(self.root)
+    def _write_tables(self, utterances: Sequence[Taken], rejects: RejectTable) -> None:
+        rejects.write(self.root)
         rows = (
-            f"{each.utt}\t{each.spk}\t{printable(each.source)}\t{printable(each.source_spk)}\n"
-            for each in summary.taken
+            f"{each.utt}\t{each.spk}\t{printable(each.source)}\t{printable(each.source_spk)}\n" for each in utterances
         )
         storage.write_text(self._uri(NAMES), HEADER + "".join(rows))
-        self._remove_other_audio({each.wav for each in summary.taken})
+        self._remove_other_audio({each.wav for each in utterances})
 
     def _remove_other_audio(self, named: set[str]) -> None:
         for file in storage.list_files(self._uri(AUDIO)):

@@ -14,6 +14,7 @@ from cosyflow.run import keys
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import Record
 from cosyflow.run.space import too_little_space
+from cosyflow.run.stages.rejects import IMPORTED, too_many_rejects
 from cosyflow.stage import Manifest, StageResult, find_finished
 
 SOURCE = "source"
@@ -73,10 +74,10 @@ def _import(job: Job, folder: str, content: str) -> StageResult:
     from cosyflow.corpus.rejects import REJECTS
 
     is_split = folder == job.record.data_url
-    summary = import_part(folder, job.output, job.name, is_split, job.record.run.max_reject_share)
-    counts = {"seen": summary.seen, "taken": len(summary.taken), "rejected": summary.reasons.total()}
+    summary, count = import_part(folder, job.output, job.name, is_split, job.record.run.max_reject_share)
+    counts = {"utterances": count}
     folders = [each for each in (job.name, AUDIO) if storage.exists(storage.join(job.output, each))]
-    details = {SOURCE: storage.join(job.output, job.name), "import": summary.as_json()}
+    details = {SOURCE: storage.join(job.output, job.name), IMPORTED: summary.as_json()}
     digest = combine({"content": content, "part": hashlib.sha256(job.name.encode()).hexdigest()})
     return StageResult(counts, [NAMES, REJECTS], details, digest=digest, folders=folders)
 
@@ -140,5 +141,6 @@ STAGE = Stage(
     settings=settings,
     work=work,
     check=check,
+    accepts=too_many_rejects,
     shared=True,
 )

@@ -67,6 +67,8 @@ def test_too_many_rejects_of_an_import_stop_the_run(world: World, settings: dict
         prepare(world.record(**settings))
     made = prepare(world.record(**settings, max_reject_share=0.2))
     assert len(texts(made["train"])) + len(texts(made["dev"])) == 9
+    with pytest.raises(RefusalError, match=r"0.05 is less than 1 of 10 utterances, which download train rejected"):
+        prepare(world.record(**settings))
 
 
 def test_the_tables_of_the_import_lie_with_the_stage(world: World, settings: dict[str, Any]) -> None:
