@@ -30,7 +30,7 @@ class Locator:
     def parse(cls, text: str) -> Locator:
         """What a locator means. Where only a local file of this very name exists, that file is meant."""
         match = _FRAGMENT.fullmatch(text)
-        if match is None or ("://" not in text and not _is_file(match["file"]) and _is_file(text)):
+        if match is None or ("://" not in text and not is_local_file(match["file"]) and is_local_file(text)):
             return cls(text)
         return cls(match["file"], float(match["start"]), None if match["end"] is None else float(match["end"]))
 
@@ -45,8 +45,9 @@ class Locator:
         return round(self.start * sample_rate), None if self.end is None else round(self.end * sample_rate)
 
 
-def _is_file(path: str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - False for what cannot be a name, where pathlib raises
+def is_local_file(path: str) -> bool:
+    """Whether there is a file of this name on this machine; False for what cannot be a name."""
+    return os.path.isfile(path)  # noqa: PTH113 - pathlib raises for what cannot be a name
 
 
 def _plain(seconds: float) -> str:

@@ -156,7 +156,7 @@ def _stream(file: str | bytes, name: str) -> Iterator[_RememberingStream]:
         opened = storage.open_read(file)
     except OutageError:
         raise
-    except (CosyFlowError, OSError) as error:
+    except (CosyFlowError, OSError, ValueError) as error:  # the last for a name that cannot be one
         raise AudioError(f"{name}: cannot be opened ({_reason(error)})") from error
     with opened as binary:
         stream = _RememberingStream(binary)

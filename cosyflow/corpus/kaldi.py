@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cosyflow import storage
-from cosyflow.audio.locator import Locator
+from cosyflow.audio.locator import Locator, is_local_file
 from cosyflow.corpus.names import printable, why_no_name
 from cosyflow.corpus.pipes import COMMAND_ADVICE, absolute_path, is_command, operands
 from cosyflow.corpus.segments import SEGMENTS, Segment, parse_segments
@@ -143,7 +142,7 @@ def wavs_of(directory: str) -> list[str]:
 def absolute_wav(wav: str, directory: str) -> str:
     """Where an entry of a folder's wav.scp leads to. A file that is named like a part of another comes first."""
     path = absolute_path(wav, directory)
-    if "://" not in path and Path(path).is_file():
+    if "://" not in path and is_local_file(path):
         return str(Locator(path))
     meant = Locator.parse(wav)
     return str(replace(meant, file=absolute_path(meant.file, directory)))

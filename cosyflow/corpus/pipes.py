@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosyflow import storage
+from cosyflow.audio.locator import is_local_file
 from cosyflow.errors import CosyFlowError
 
 COMMAND_ADVICE = "write its audio to files, or let `cosyflow prepare --allow-pipes` run it"
@@ -96,7 +97,7 @@ def absolute_path(wav: str, directory: str) -> str:
     inside = storage.join(directory, wav)
     if storage.is_remote(directory):
         return inside
-    return str((Path(inside) if Path(inside).exists() else Path(wav)).absolute())
+    return str((Path(inside) if is_local_file(inside) else Path(wav)).absolute())
 
 
 def operands(entry: str, directory: str) -> list[str]:
@@ -120,7 +121,7 @@ def run_command(entry: str, directory: str, target: Path) -> None:
     if program is None:
         raise CosyFlowError(f"{words[0]} is not installed here, which `{entry}` needs")
     file = absolute_path(words[place], directory)
-    if "://" in file or not Path(file).is_file():
+    if "://" in file or not is_local_file(file):
         raise CosyFlowError(f"{file}: no such file, which `{entry}` reads")
     words[place] = f"file:{file}" if words[0] == "ffmpeg" else file
     with target.open("wb") as output:

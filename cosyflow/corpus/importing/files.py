@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from cosyflow import storage
-from cosyflow.audio.locator import Locator
+from cosyflow.audio.locator import Locator, is_local_file
 from cosyflow.corpus.importing.source import Source, without_suffix
 
 
@@ -57,8 +57,8 @@ class AudioFiles:
             return str(Locator(value))
         if storage.is_remote(self._source.root):
             return ""
-        path = Path(self._source.root, folder, value)
-        return str(Locator(str(path.resolve()))) if path.is_file() else ""
+        path = str(Path(self._source.root, folder, value))
+        return str(Locator(os.path.realpath(path))) if is_local_file(path) else ""
 
 
 def once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

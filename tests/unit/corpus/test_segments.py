@@ -153,3 +153,10 @@ def test_segments_in_a_store(recordings: Path, s3_folder: str) -> None:
     assert utterance.wav == f"{s3_folder}/one.wav#t=0.5,1"
     expected = soundfile.read(recordings / "one.wav", dtype="float32")[0][12000:24000]
     assert np.array_equal(read_samples(utterance.wav)[0][:, 0], expected)
+
+
+@pytest.mark.parametrize("entry", ["/x/" + "a" * 300, "a" * 5000, "a\0b", "/\0", "x" * 300 + "#t=0,1"])
+def test_an_entry_that_cannot_be_a_name_costs_that_utterance(recordings: Path, entry: str) -> None:
+    write(recordings / "odd", wav_scp=f"a {entry}\nb {recordings}/one.wav\n", text="a A.\nb B.\n", utt2spk="a s\nb s\n")
+    prepare(str(recordings / "odd"), str(recordings / "out"), max_reject_share=0.5)
+    assert "cannot be opened" in read_rejects(str(recordings / "out"))["a"]

@@ -251,3 +251,13 @@ def test_kaldi_with_segments(corpus: Corpus) -> None:
     assert corpus.utterances()["b"].wav == storage.join(corpus.place, "long.wav") + "#t=0.5,1.5"
     assert inspect_audio(corpus.utterances()["b"].wav).seconds == 1.0
     assert summary.reasons == {"no recording": 1, "segment beyond the end": 1}
+
+
+@pytest.mark.parametrize("value", ["a" * 5000, "a\0b", "/etc", "..", "s3:///", "x://y", "#t=1", "\ud800"])
+def test_an_audio_column_with_anything_in_it_costs_that_row(local_corpus: Corpus, value: str) -> None:
+    local_corpus.put("a.wav", audio(1))
+    rows = [{"path": "a.wav", "text": "One."}, {"path": value, "text": "Two."}]
+    local_corpus.put("list.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    summary = local_corpus.run()
+    assert [each.text for each in summary.taken] == ["One."]
+    assert summary.reasons.total() == 1
