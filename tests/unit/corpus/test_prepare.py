@@ -169,6 +169,7 @@ def test_own_data_that_is_wrong_is_named(case: str, kaldi: Path, tmp_path: Path,
     assert message.format(root=kaldi) in fails("prepare", "--src-dir", kaldi, "--des-dir", output, unchanged=output)
 
 
+@pytest.mark.medium
 def test_a_store_that_does_not_answer_is_no_fault_of_the_utterances(
     kaldi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

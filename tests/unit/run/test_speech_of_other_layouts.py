@@ -76,3 +76,10 @@ def test_the_tables_of_the_import_lie_with_the_stage(world: World, settings: dic
     (latest,) = world.data.glob("download/train/*/names.tsv")
     assert latest.read_text().startswith("utt\tspk\tsource\tsource_spk\n")
     assert storage.exists(str(latest.with_name("rejects.tsv")))
+
+
+def test_a_corpus_in_a_store_is_split_there(world: World, settings: dict[str, Any], s3_folder: str) -> None:
+    storage.upload_tree(settings["data_url"], storage.join(s3_folder, "LJSpeech"))
+    made = prepare(world.record(**settings | {"data_url": storage.join(s3_folder, "LJSpeech")}))
+    wavs = [each.wav for subset in made.values() for each in read_kaldi(subset.uri).utterances]
+    assert sorted(wavs) == sorted(f"{s3_folder}/LJSpeech/wavs/LJ-{n}.wav" for n in range(1, 11))

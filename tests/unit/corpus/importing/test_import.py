@@ -270,6 +270,7 @@ def _leaves(folder: str, above: frozenset[tuple[int, int]]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_answer_stops_the_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from cosyflow.storage import s3
 
