@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cosyflow import storage
 from cosyflow.config.recipe import Recipe, recipe_class
-from cosyflow.errors import CosyFlowError, RefusalError
+from cosyflow.errors import CosyFlowError
 from cosyflow.run import config
 from cosyflow.run.config import Run
 from cosyflow.run.recipes import Subsets, load_recipe, recipe_name, recipe_path, resolve_subsets
@@ -66,7 +66,7 @@ class Record:
             recipe = _read_recipe(content["recipe"])
             run = config.from_parameters(content["run"])
             return cls(run, content["recipe_name"], content["recipe_file"], recipe, uri)
-        except (KeyError, TypeError, ValidationError, RefusalError) as error:
+        except (KeyError, TypeError, ValidationError, CosyFlowError) as error:
             raise CosyFlowError(
                 f"{uri}: not a record of this version of CosyFlow ({error}); start the run anew"
             ) from error

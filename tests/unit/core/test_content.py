@@ -168,7 +168,7 @@ def test_what_a_link_leads_to_is_looked_at(corpus: Path, tmp_path: Path) -> None
 def test_a_dangling_link_is_named(corpus: Path, look: str) -> None:
     link = corpus / "b" / "gone.wav"
     link.symlink_to("nowhere")
-    with pytest.raises(CosyFlowError, match=r"b/gone\.wav is a symlink to nowhere: No such file.*; mend the link"):
+    with pytest.raises(CosyFlowError, match=r"b/gone\.wav is a symlink to nowhere: No such file.*; correct the link"):
         Digests().tree(str(corpus)) if look == "tree" else Digests().file(str(link))
     link.unlink()
     link.symlink_to(link)

@@ -105,7 +105,7 @@ def test_of_a_stages_own_module_its_work_and_settings_count(asked: Callable[[str
     train = "run/stages/train.py"
     assert asked(train, lambda text: text.replace('"keep_best")', '"keep_best", "seed")')) == {"train"}
     assert asked(train, lambda text: text.replace("there is no model of so few epochs", "it is gone")) == set()
-    assert asked(train, lambda text: text.replace("mend the path, or leave it empty", "mend it")) == set()
+    assert asked(train, lambda text: text.replace("correct the path, or leave it empty", "correct it")) == set()
     assert asked("run/stages/merge.py", lambda text: text.replace('"dev.data.list"', '"x"')) == {"train"}
     assert asked("run/stages/merge.py", lambda text: text.replace("{use}/{place}", "{place}")) == {"merge"}
     assert asked("run/stages/rejects.py", with_code) == set()
