@@ -108,6 +108,8 @@ def describe_counts(manifests: Sequence[Manifest]) -> str:
     if {"inputs", "outputs", "rejects"} <= totals.keys():
         inputs, outputs, rejects = (totals.pop(name) for name in ("inputs", "outputs", "rejects"))
         parts.append(f"{outputs:,} of {inputs:,} utterances" + (f", {rejects:,} rejected" if rejects else ""))
+    for name in ("ignored", "seen"):  # transcripts and the like; the manifest has them by reason
+        totals.pop(name, None)
     for name, count in totals.items():
         words = name.replace("_", " ")
         if words.endswith("bytes"):

@@ -132,7 +132,7 @@ def test_a_folder_without_states_is_refused_by_the_command(
     run(arguments(corpus, model_dir, 2))
     for state in model_dir.glob("*.state.pt"):
         state.unlink()
-    before = {path.name: path.read_bytes() for path in model_dir.iterdir()}
+    before = {path.name: path.read_bytes() for path in model_dir.iterdir() if path.is_file()}
     words = [*arguments(corpus, model_dir, 3).command_line(), "--launcher", "local", "--gpus_per_node", "0"]
     assert main(["train", *words]) == 2
     assert capfd.readouterr().err == (
@@ -140,7 +140,7 @@ def test_a_folder_without_states_is_refused_by_the_command(
         f" from its weights (--checkpoint {model_dir}/epoch_1_whole.pt with another --model_dir), or bring back"
         " epoch_1_whole.state.pt\n"
     )
-    assert {path.name: path.read_bytes() for path in model_dir.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in model_dir.iterdir() if path.is_file()} == before
 
     again = [*words[: words.index("--model_dir")], *words[words.index("--model_dir") + 2 :]]
     again += ["--model_dir", str(tmp_path / "another"), "--checkpoint", str(model_dir / "epoch_1_whole.pt")]
