@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from cosyflow.corpus.checksums import agree, published_checksums
 from cosyflow.corpus.http import FileDigests, digest_file, fetch
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import say
+from cosyflow.scratch import scratch_folder
 from cosyflow.stage import StageResult
 
 DEFAULT_DATA_URL = "https://www.openslr.org/resources/60"
@@ -103,8 +103,8 @@ def _work_folder(output_dir: str, subset: str) -> Iterator[Path]:
     Its name is new each time: an attempt that stood still while another one took its place does not come into its way.
     """
     if storage.is_remote(output_dir):
-        with tempfile.TemporaryDirectory(prefix=f"cosyflow-{subset}-") as folder:
-            yield Path(folder)
+        with scratch_folder() as folder:
+            yield folder
         return
     output = Path(output_dir)
     is_new = not output.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from cosyflow.corpus.own_kaldi import AUDIO, OwnKaldi
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable
 from cosyflow.errors import AudioError, CosyFlowError, OutageError
 from cosyflow.progress import Progress, say
+from cosyflow.scratch import scratch_folder
 from cosyflow.stage import StageResult
 
 UTT2DUR = "utt2dur"
@@ -54,9 +54,9 @@ def prepare(
     """
     if not storage.exists(src_dir):
         raise CosyFlowError(f"{src_dir} does not exist")
-    with tempfile.TemporaryDirectory(prefix="cosyflow-prepare-") as piped:
+    with scratch_folder() as piped:
         if storage.exists(storage.join(src_dir, WAV_SCP)):
-            found = _kaldi_sources(OwnKaldi(src_dir, output_dir, Path(piped) if allow_pipes else None))
+            found = _kaldi_sources(OwnKaldi(src_dir, output_dir, piped if allow_pipes else None))
         else:
             found = _libritts_sources(src_dir)
         rejects = RejectTable()

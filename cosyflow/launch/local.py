@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import IO
 
 from cosyflow.errors import CosyFlowError, Problem, RefusalError, StoppedError
 from cosyflow.launch.terminal import Screen
+from cosyflow.scratch import scratch_folder
 from cosyflow.training.member import end_with_parent
 
 TAIL_LINES = 20
@@ -54,7 +54,7 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
         CosyFlowError: a process failed.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="cosyflow-train-") as errors, log.open("a", encoding="utf-8") as log_file:
+    with scratch_folder() as errors, log.open("a", encoding="utf-8") as log_file:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
         command += [f"--log-dir={errors}", "-m", module, *arguments]
         process = subprocess.Popen(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from cosyflow.launch.local import run_locally
 from cosyflow.launch.places import kind_of
 from cosyflow.launch.processes import devices_here, processes
 from cosyflow.launch.settings import read_settings, with_task_config
+from cosyflow.scratch import scratch_folder
 from cosyflow.stage import StageResult
 from cosyflow.training.arguments import Arguments, read_recipe, tracking_uri, unsupported
 from cosyflow.training.folder import check_folder
@@ -97,8 +97,8 @@ def _log_file(model_dir: str) -> Iterator[Path]:
     if not storage.is_remote(model_dir):
         yield Path(model_dir) / LOG_FILE
         return
-    with tempfile.TemporaryDirectory(prefix="cosyflow-train-") as folder:
-        log = Path(folder) / LOG_FILE
+    with scratch_folder() as folder:
+        log = folder / LOG_FILE
         try:
             yield log
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cosyflow.families.family import Part
 from cosyflow.pretrained import SPEAKER_MODEL, is_stand_in, locate
 from cosyflow.progress import say
 from cosyflow.release.export import export_model
+from cosyflow.scratch import scratch_folder
 from cosyflow.stage import StageResult
 
 SPEAKERS = "spk2info.pt"
@@ -43,9 +43,9 @@ def assemble_model_dir(recipe: Recipe, trained: Mapping[str, str], pretrained_di
     parts = family(recipe.version).parts.values()
     weights = {part.name: trained.get(part.name) or locate(pretrained_dir, *part.weights) for part in parts}
     others = _pretrained_files(recipe, pretrained_dir)
-    with tempfile.TemporaryDirectory(prefix="cosyflow-") as folder:
+    with scratch_folder() as folder:
         for part in parts:
-            _rewrite(recipe, part, weights[part.name], Path(folder))
+            _rewrite(recipe, part, weights[part.name], folder)
             say("export", f"{part.weights[0]} is {weights[part.name]}")
         storage.upload_tree(folder, output_dir)
         written = sorted(part.weights[0] for part in parts)

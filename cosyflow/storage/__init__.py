@@ -15,7 +15,6 @@ import hashlib
 import json
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.scratch import scratch_folder
 from cosyflow.storage import fences, local
 from cosyflow.storage.fences import LEASES, fenced
 from cosyflow.storage.local import LocalFiles
@@ -280,8 +280,8 @@ def local_copy(uri: str) -> Iterator[Path]:
     if not is_remote(uri):
         yield Path(path)
         return
-    with tempfile.TemporaryDirectory(prefix="cosyflow-") as folder:
-        copy = Path(folder) / name(uri)
+    with scratch_folder() as folder:
+        copy = folder / name(uri)
         if kind == "folder":
             download_tree(uri, copy)
         else:

@@ -5,7 +5,6 @@ Each file is loaded again, run at random lengths and compared with the model it 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cosyflow.config.recipe import Recipe
 from cosyflow.families import facet
 from cosyflow.progress import Progress
 from cosyflow.release.export.comparison import COMPARISONS, ExportedFile, largest_difference
+from cosyflow.scratch import scratch_folder
 from cosyflow.stage import StageResult
 
 
@@ -62,7 +62,7 @@ def exported_files(recipe: Recipe, part: str, weights: Path) -> list[ExportedFil
 def _write(files: list[ExportedFile], output_dir: str) -> Iterator[tuple[str, float]]:
     """Writes each file and gives its name and its difference; a file that differs too much is not copied."""
     for file in files:
-        with tempfile.TemporaryDirectory(prefix="cosyflow-") as folder:
-            difference = largest_difference(file, file.write(Path(folder) / file.name))
+        with scratch_folder() as folder:
+            difference = largest_difference(file, file.write(folder / file.name))
             storage.upload_tree(folder, output_dir)
         yield file.name, difference

@@ -32,7 +32,7 @@ LEFT_OUT = (
     "cosyflow.launch.objects", "cosyflow.launch.pods", "cosyflow.launch.settings", "cosyflow.launch.spec",
     "cosyflow.launch.surroundings", "cosyflow.launch.terminal", "cosyflow.training.failure",
     "cosyflow.training.heartbeat", "cosyflow.training.parent", "cosyflow.training.telemetry",
-    "cosyflow.training.tracking", "cosyflow.lease", "cosyflow.processes",
+    "cosyflow.training.tracking", "cosyflow.lease", "cosyflow.processes", "cosyflow.scratch",
 )  # fmt: skip
 STAGES_PACKAGE = "cosyflow.run.stages"
 FAMILIES = "cosyflow.families"
