@@ -9,11 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from cosyflow.checkpoint.official import differences, fit_names, read_tensors, shapes_of
+from cosyflow.checkpoint.official import TIED_HEAD, differences, fit_names, read_form, shapes_of
 from cosyflow.families.recognition import Identity, identify
-
-_TIED = "llm.model.lm_head.weight"
-"""Shares the memory of the text table."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +18,8 @@ class Description:
     """A checkpoint in numbers."""
 
     path: Path
+    form: str
+    """How the tensors lie in the file; "" for a bare state dict."""
     identity: Identity
     sizes: dict[str, int]
     """Settings of the model that the shapes show."""
@@ -35,7 +34,7 @@ class Description:
         """The description for a reader."""
         sizes = ", ".join(f"{name} {value}" for name, value in self.sizes.items())
         return [
-            f"{self.path}: {self.identity}",
+            f"{self.path}: {self.identity}" + (f" ({self.form})" if self.form else ""),
             *([f"sizes: {sizes}"] if sizes else []),
             f"{self.num_parameters:,} parameters in {self.num_tensors} tensors, {' '.join(self.dtypes)}",
             *(f"does not fit: {problem}" for problem in self.problems),
@@ -48,7 +47,7 @@ def describe(path: Path, model: nn.Module | None = None) -> Description:
     Raises:
         CosyFlowError: the file cannot be read.
     """
-    tensors = read_tensors(path)
+    tensors, form = read_form(path)
     problems = []
     if model is not None:
         own = model.state_dict()
@@ -57,10 +56,11 @@ def describe(path: Path, model: nn.Module | None = None) -> Description:
     identity = identify(shapes)
     return Description(
         path=path,
+        form=form,
         identity=identity,
         sizes=_sizes(shapes),
         num_tensors=len(tensors),
-        num_parameters=sum(value.numel() for key, value in tensors.items() if key != _TIED),
+        num_parameters=sum(value.numel() for key, value in tensors.items() if key != TIED_HEAD),
         dtypes=sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()}),
         problems=problems,
     )

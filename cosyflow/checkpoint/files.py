@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 
 _REASON_LENGTH = 200
+_OBJECT = re.compile(r"(?:Unsupported (?:global|class|operand)[^\n]*?|GLOBAL )(?P<name>[A-Za-z_]\w*(?:\.\w+)+)")
+"""The object that a file asks for, in what torch says of it."""
 
 
 class UnreadableError(CosyFlowError):
@@ -71,4 +74,16 @@ def _read_torch(path: Path, mapped: bool, verified: bool) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # unpickling damaged bytes raises nearly every kind
-        raise UnreadableError(path, "checkpoint", str(error).strip().partition("\n")[0]) from error
+        raise UnreadableError(path, "checkpoint", _why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    """The reason of torch's error, without its advice to read the file in a way that runs what is in it."""
+    text = str(error).strip()
+    if found := _OBJECT.search(text):
+        return (
+            f"it holds {found['name']}, and only tensors, numbers and text are read, as anything else may run code;"
+            " save it anew as a state dict"
+        )
+    first = text.partition("\n")[0]
+    return "it is damaged, or holds other things than tensors" if "eights only" in first else first

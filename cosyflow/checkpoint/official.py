@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from cosyflow.checkpoint.files import read_file, write_file
+from cosyflow.checkpoint.forms import refuse_folder, unwrap
 from cosyflow.errors import CosyFlowError
 from cosyflow.families.recognition import GENERATOR, identify
 
-_BOOKKEEPING = ("epoch", "step")
 _SHOWN = 5
 
+TEXT_TABLE, TIED_HEAD = "llm.model.model.embed_tokens.weight", "llm.model.lm_head.weight"
+"""One tensor by two names, in a language model on Qwen2."""
 _WEIGHT_NORM = {
     "weight_g": "parametrizations.weight.original0",
     "weight_v": "parametrizations.weight.original1",
@@ -23,19 +25,18 @@ _WEIGHT_NORM = {
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a checkpoint's tensors onto the CPU, without the integers `epoch` and `step` that training leaves there.
+    """Reads a checkpoint's tensors onto the CPU, in whatever form of `cosyflow.checkpoint.forms` they are.
 
     Raises:
         CosyFlowError: the file is absent, damaged or holds something else than tensors.
     """
-    content = read_file(path, mapped=True)
-    if not isinstance(content, dict):
-        raise CosyFlowError(f"{path}: holds a {type(content).__name__}, a checkpoint is a dictionary of tensors")
-    tensors = {key: value for key, value in content.items() if key not in _BOOKKEEPING}
-    for key, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise CosyFlowError(f"{path}: {key} is a {type(value).__name__}, a checkpoint holds tensors only")
-    return tensors
+    return read_form(path)[0]
+
+
+def read_form(path: Path) -> tuple[dict[str, Tensor], str]:
+    """As `read_tensors`, with the file's form in words, "" for a bare state dict (`cosyflow.checkpoint.forms`)."""
+    refuse_folder(path)
+    return unwrap(read_file(path, mapped=True), path)
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -79,10 +80,13 @@ def load_official(model: nn.Module, path: Path) -> None:
 def fit_names(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a file under the names that a model with the state dict `own` uses for them.
 
-    A vocoder's are taken out of its training file, and weight norm is renamed from either form to the model's.
+    A vocoder's are taken out of its training file, weight norm is renamed from either form to the model's, and an
+    output layer that shares the text table, which many files leave out, is that table.
     """
     if any(key.startswith(GENERATOR) for key in tensors) and not any(key.startswith(GENERATOR) for key in own):
         tensors = {key.removeprefix(GENERATOR): tensors[key] for key in tensors if key.startswith(GENERATOR)}
+    if TIED_HEAD in own and TIED_HEAD not in tensors and TEXT_TABLE in tensors:
+        tensors = {**tensors, TIED_HEAD: tensors[TEXT_TABLE]}
     renamed = {}
     for key, value in tensors.items():
         other = _other_weight_norm(key)

@@ -1,0 +1,108 @@
+"""Weights in the forms that people have them in: taken, or refused with the form's name and the way."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cosyflow.checkpoint.describe import describe
+from cosyflow.checkpoint.official import TIED_HEAD, load_official, read_form, read_tensors
+from cosyflow.errors import CosyFlowError
+from tests.unit.checkpoint.test_official import small_model
+
+State = dict[str, Tensor]
+FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
+    # what a file holds, and what is said of its form
+    "bare": (lambda state: state, ""),
+    "official": (lambda state: {**state, "epoch": 3, "step": 700}, ""),
+    "ddp": (lambda state: {f"module.{key}": value for key, value in state.items()}, "the prefix 'module.' on every"),
+    "compiled": (lambda state: {f"_orig_mod.{key}": value for key, value in state.items()}, "the prefix '_orig_mod.'"),
+    "deepspeed": (lambda state: {"module": state, "global_steps": 9, "optimizer": None}, "'module', 2 other entries"),
+    "lightning": (lambda state: {"state_dict": state, "epoch": 3}, "under the key 'state_dict', 1 other entries"),
+    "script": (lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": []}}, "under the key 'model'"),
+    "both": (lambda state: {"model": {f"module.{key}": value for key, value in state.items()}}, "'model', the prefix"),
+    "untied": (lambda state: {key: value for key, value in state.items() if key != TIED_HEAD}, ""),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_taken_and_named(tmp_path: Path, form: str) -> None:
+    make, told = FORMS[form]
+    first, second = small_model(seed=1), small_model(seed=2)
+    torch.save(make(first.state_dict()), tmp_path / "llm.pt")
+    load_official(second, tmp_path / "llm.pt")
+    torch.testing.assert_close(second.state_dict(), first.state_dict())
+    assert told in read_form(tmp_path / "llm.pt")[1]
+    assert told in describe(tmp_path / "llm.pt").lines()[0]
+    assert describe(tmp_path / "llm.pt", second).problems == []
+
+
+def test_safetensors_without_the_tied_head_are_taken(tmp_path: Path) -> None:
+    first, second = small_model(seed=1), small_model(seed=2)
+    save_file({key: value for key, value in first.state_dict().items() if key != TIED_HEAD}, tmp_path / "a.safetensors")
+    load_official(second, tmp_path / "a.safetensors")
+    torch.testing.assert_close(second.state_dict(), first.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1, 2], "holds a list, a checkpoint is a dictionary of tensors"),
+        (
+            {"model": {"a": 1}},
+            "model is a dict, a checkpoint holds tensors only, by themselves or under one",
+        ),
+        ({"a": torch.ones(1), "b": "text"}, "b is a str, a checkpoint holds tensors only"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any, said: str) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CosyFlowError, match=said):
+        read_tensors(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("latest", "a folder of DeepSpeed; name the file mp_rank_00_model_states.pt"),
+        ("config.json", "a folder of Hugging Face; give a Qwen2 folder as --qwen_pretrain_path"),
+        ("other", "is a folder; name a file of weights in it"),
+    ],
+)
+def test_a_folder_is_refused_with_the_way(tmp_path: Path, mark: str, said: str) -> None:
+    (tmp_path / mark).write_text("x")
+    with pytest.raises(CosyFlowError, match=said):
+        read_tensors(tmp_path)
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return os.system, ("echo ran > harmed",)
+
+
+@pytest.mark.parametrize("protocol", ["zip", "pickle"])
+@pytest.mark.parametrize(("thing", "name"), [(Harmful(), "posix.system"), (argparse.Namespace(), "argparse.Namespace")])
+def test_objects_are_refused_without_running_them_and_without_advice_to_do_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thing: Any, name: str, protocol: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if protocol == "zip":
+        torch.save({"a": thing}, "a.pt")
+    else:
+        (tmp_path / "a.pt").write_bytes(pickle.dumps({"a": thing}))
+    with pytest.raises(CosyFlowError) as refused:
+        read_tensors(tmp_path / "a.pt")
+    assert "weights_only" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "harmed").exists()
+    if protocol == "zip":
+        assert f"it holds {name}, and only tensors, numbers and text are read" in str(refused.value)
