@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,11 +72,17 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
         if status == 0:
             return
         if stopped.is_set():
-            raise StoppedError("stopped on request after saving a checkpoint; the same command goes on from it")
+            raise StoppedError(_how_it_stopped(tail))
         error = _first_error(Path(errors))
         if error is not None and error.message.startswith(REFUSAL):
             raise RefusalError(Problem(**entry) for entry in json.loads(error.message.removeprefix(REFUSAL)))
         raise CosyFlowError(_explain(status, error, tail, log))
+
+
+def _how_it_stopped(lines: Iterable[str]) -> str:
+    """What the training itself said of its end; when it was stopped while it started, it had nothing to say or save."""
+    said = [line for line in lines if line.startswith("stopped ")]
+    return said[-1] if said else "stopped before training began, nothing was saved; the same command begins again"
 
 
 def _environment(num_processes: int, on_cpu: bool) -> dict[str, str]:

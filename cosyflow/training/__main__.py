@@ -31,8 +31,15 @@ def main() -> None:
     if not ending.finished:
         if ending.reason:
             print(ending.reason, file=sys.stderr)  # noqa: T201
-        print(f"stopped after update {ending.position.update}; the same command goes on", file=sys.stderr)  # noqa: T201
+        print(how_it_stopped(ending), file=sys.stderr)  # noqa: T201
         sys.exit(ABANDONED if ending.reason else STOPPED)
+
+
+def how_it_stopped(ending: Ending) -> str:
+    """A line for a run that was asked to stop. What it had computed is in a checkpoint, if it had computed anything."""
+    if not ending.position.update:
+        return "stopped before the first update, nothing was saved; the same command begins again"
+    return f"stopped after update {ending.position.update}, which is saved; the same command goes on"
 
 
 def run(arguments: Arguments) -> Ending:

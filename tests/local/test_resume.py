@@ -88,8 +88,8 @@ def test_a_request_to_stop_saves_and_the_same_command_goes_on(corpus: TokenCorpu
     process.terminate()
     _, told = process.communicate(timeout=600)
     assert process.returncode == 143
-    assert told == ("cosyflow train: stopped on request after saving a checkpoint; the same command goes on from it\n")
     stopped = list_checkpoints(str(tmp_path))[-1]
+    assert told == f"cosyflow train: stopped after update {stopped.update}, which is saved; the same command goes on\n"
 
     assert main(options(corpus, tmp_path, max_steps=stopped.update + 1)) == 0
     assert f"goes on from {stopped.name}" in (tmp_path / "train.log").read_text()

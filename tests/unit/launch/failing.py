@@ -17,7 +17,7 @@ def main(ending: str) -> None:
         print(f"devices {os.environ['CUDA_VISIBLE_DEVICES']!r}", flush=True)
     if ending in ("well", "devices"):
         return
-    if rank == 0:
+    if rank == 0 or ending == "waits":
         time.sleep(60)  # it must be ended when the other fails
     if ending == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
