@@ -1,9 +1,11 @@
-"""Which process this is, and whether another one has ended for certain."""
+"""Which process this is and whose, and whether another one has ended for certain."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +15,21 @@ HOST = socket.gethostname()
 def this_process() -> str:
     """A name for this process that no other one has, on any machine; "" where the system does not give enough."""
     return _name_of(os.getpid())
+
+
+def make_user_known() -> None:
+    """Gives a user that the system does not know a name and a home: its number, and the place of temporary files.
+
+    Containers run with any number, and libraries ask for both (PyTorch, MLflow).
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = str(os.getuid())
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def has_ended(process: str) -> bool:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from cosyflow.cli.parser import REFUSED
 from cosyflow.errors import CosyFlowError, RefusalError, StoppedError
+from cosyflow.processes import make_user_known
 
 FAILED = 1
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -43,6 +44,7 @@ def ending(name: str, work: Callable[[], int | None]) -> int:
         name: of the command, as messages begin.
         work: may return another status.
     """
+    make_user_known()
     try:
         with ended_by_sigterm():
             return work() or 0

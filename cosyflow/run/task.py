@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from cosyflow.content import Digests
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.own_pod import SUBSET_LABEL, label_own_pod
+from cosyflow.processes import make_user_known
 from cosyflow.progress import say
 from cosyflow.run import ends, execute
 from cosyflow.run.chain import inputs_of
@@ -53,6 +54,7 @@ def run_stage(
 
     A failure is left for the run's report and shown in one line; the process then ends with status 1.
     """
+    make_user_known()
     try:
         found = Record.read(record)
         manifests = [Manifest.read(artifact.path) for artifact in inputs]
