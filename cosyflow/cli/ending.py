@@ -70,6 +70,11 @@ def _cause(defect: Exception) -> str:
     module = (defect.name or "").partition(".")[0] if isinstance(defect, ModuleNotFoundError) else ""
     for extra in (extra for extra, modules in EXTRAS.items() if module in modules):
         return f"{module} is not installed; install it with: pip install 'cosyflow[{extra}]'"
+    if isinstance(defect, OSError) and defect.filename:
+        named = f"{os.fsdecode(defect.filename)}: {defect.strerror}"
+        return (
+            f"{named}; give the right or the room for it, or another place ({_write_traceback(defect)} has more)"
+        )
     summary = " ".join(f"{type(defect).__name__}: {defect}".split())
     return f"{summary}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -81,6 +82,22 @@ def test_a_defect_leaves_its_traceback_in_a_file(
     match = re.fullmatch(r"cosyflow average: error: KeyError: 'a\\nb'; .* its traceback is in (.*)", line)
     assert match is not None
     assert "Traceback (most recent call last)" in Path(match[1]).read_text()
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/average.pt")
+
+    monkeypatch.setattr("cosyflow.release.average.average_model", fails)
+    assert main(AVERAGE) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "cosyflow average: error: /full/average.pt: No space left on device; give the right or the room"
+    )
 
 
 def test_a_command_without_its_extra_says_which_to_install(
