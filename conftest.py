@@ -13,11 +13,21 @@ FAR = 3
 """A machine that does other work too is no reason to be named."""
 
 settings.register_profile("any machine", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=10)
 settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="of each test the first case, if it takes no second")
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="of each test the first case, if it takes no second; of properties 10 examples",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        settings.load_profile("fast")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

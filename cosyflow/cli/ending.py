@@ -72,9 +72,7 @@ def _cause(defect: Exception) -> str:
         return f"{module} is not installed; install it with: pip install 'cosyflow[{extra}]'"
     if isinstance(defect, OSError) and defect.filename:
         named = f"{os.fsdecode(defect.filename)}: {defect.strerror}"
-        return (
-            f"{named}; give the right or the room for it, or another place ({_write_traceback(defect)} has more)"
-        )
+        return f"{named}; give the right or the room for it, or another place ({_write_traceback(defect)} has more)"
     summary = " ".join(f"{type(defect).__name__}: {defect}".split())
     return f"{summary}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
 
