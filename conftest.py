@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast",
         action="store_true",
-        help="of each test the first case, if it takes no second; of properties 10 examples",
+        help="of each test the first case, of a property 10 examples; none of more than a second",
     )
 
 

@@ -145,6 +145,7 @@ def test_a_killed_process_of_this_machine_is_followed_at_once(folder: str, start
     assert "second ends" in storage.read_text(storage.join(folder, "made.txt"))
 
 
+@pytest.mark.medium
 def test_a_killed_process_of_another_machine_is_followed_after_its_silence(folder: str, start: Starter) -> None:
     first = start(folder, "first", "--seconds", 60, "--elsewhere", "--silent", 3)
     wait_for(folder, "first begins")
@@ -207,6 +208,7 @@ def test_a_silent_holder_is_followed_within_a_minute(folder: str, clock: Clock) 
         mine.check()
 
 
+@pytest.mark.medium
 def test_after_an_outage_the_count_starts_again(
     s3_folder: str, s3_endpoint: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,7 @@ def test_what_cannot_start_is_explained_and_removed(
     assert cluster.deleted == [launch.base]
 
 
+@pytest.mark.medium
 def test_the_time_in_a_queue_does_not_count(launch: Launch, cluster: FakeCluster) -> None:
     cluster.play("queued")
     launch.run(queue="training", pending_seconds=1)

@@ -81,6 +81,7 @@ def test_a_missing_bucket_holds_nothing(s3_folder: str) -> None:
         storage.fingerprint("s3://no-such-bucket/file")
 
 
+@pytest.mark.medium
 def test_an_outage_is_one_line(s3_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", 0.01)
     for endpoint, kind, words in (

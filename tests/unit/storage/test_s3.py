@@ -61,6 +61,7 @@ def test_transient_failures_are_tried_again(s3_folder: str, flaky: type[FlakyPro
     assert storage.read_text(uri) == "text"
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_out(
     s3_folder: str, flaky: type[FlakyProxy], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,6 +76,7 @@ def test_an_outage_is_waited_out(
     assert "waits for the store" in caplog.text
 
 
+@pytest.mark.medium
 def test_a_misspelt_address_is_not_waited_for(
     s3_folder: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,6 +87,7 @@ def test_a_misspelt_address_is_not_waited_for(
     assert "waits" not in caplog.text
 
 
+@pytest.mark.medium
 def test_an_outage_that_lasts_is_one_line_without_credentials(
     s3_folder: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

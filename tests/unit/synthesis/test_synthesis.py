@@ -123,6 +123,7 @@ def test_cosyvoice3_is_told_what_it_is(model_dirs: Callable[[str], Path], prompt
     assert tokens(PROMPT_TEXT) != tokens(f"Speak slowly.<|endofprompt|>{PROMPT_TEXT}")
 
 
+@pytest.mark.medium
 def test_a_model_directory_of_trained_parts_speaks_as_they_do(
     model_dirs: Callable[[str], Path], prompt_wav: str, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_store_that_cannot_be_read_is_not_stale(tmp_path: Path, monkeypatch: p
     assert 0.2 < observe(silence, str(heartbeat)) < STALE_SECONDS
 
 
+@pytest.mark.medium
 def test_in_real_time_a_run_left_alone_is_told_once(tmp_path: Path) -> None:
     heartbeat = tmp_path / "heartbeat"
     reasons: list[str] = []
