@@ -21,6 +21,8 @@ from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
 from tests.unit.at_once.commands import Command, run_at_once
 from tests.unit.run.world import make_subset
 
+pytestmark = pytest.mark.medium
+
 UTTERANCES = 150
 SMALL_MODEL = (
     "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",

@@ -244,6 +244,7 @@ class AloneOfTwo(Ranks):
         return make()
 
 
+@pytest.mark.medium
 def test_a_run_goes_on_from_an_object_store(s3_folder: str) -> None:
     whole, _ = run(None, conf(max_epoch=2))
     run(s3_folder, conf(max_epoch=2), max_updates=5)

@@ -273,6 +273,7 @@ def test_a_part_of_the_files_keeps_the_memory_of_the_others_that_are_there(
     assert len(reads) == 24
 
 
+@pytest.mark.medium
 def test_addresses_of_many_kinds_at_once(
     corpus: Path, s3_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_different_folders_and_names_do_not_touch_each_other(folder: str) -> Non
         assert Records(storage.join(folder, "a")).newest() == 1
 
 
+@pytest.mark.medium
 def test_the_second_waits_for_the_first_and_says_so(folder: str, start: Starter) -> None:
     first = start(folder, "first", "--seconds", 2)
     wait_for(folder, "first begins")
@@ -124,6 +125,7 @@ def test_the_second_waits_for_the_first_and_says_so(folder: str, start: Starter)
     ]  # fmt: skip
 
 
+@pytest.mark.medium
 def test_eight_processes_take_turns(folder: str, start: Starter) -> None:
     processes = [start(folder, f"p{number}", "--seconds", 0.05) for number in range(8)]
     for process in processes:
@@ -156,6 +158,7 @@ def test_a_killed_process_of_another_machine_is_followed_after_its_silence(folde
     assert time.monotonic() - begin > 3
 
 
+@pytest.mark.medium
 def test_a_process_that_stood_still_is_overtaken_and_writes_nothing(folder: str, start: Starter) -> None:
     first = start(folder, "first", "--seconds", 2, "--silent", 2)
     wait_for(folder, "first begins")
@@ -171,6 +174,7 @@ def test_a_process_that_stood_still_is_overtaken_and_writes_nothing(folder: str,
     assert storage.read_text(storage.join(folder, "made.txt")) == made
 
 
+@pytest.mark.medium
 def test_a_short_pause_costs_nothing(folder: str, start: Starter) -> None:
     first = start(folder, "first", "--seconds", 1)
     wait_for(folder, "first begins")

@@ -25,6 +25,8 @@ from cosyflow.training.parent import PARENT_VARIABLE, TOKEN_FOLDER
 from tests.unit.launch.fake_api import NAMESPACE, FakeCluster
 from tests.unit.launch.kinds.other_kind import POD_LABEL, OtherKind
 
+pytestmark = pytest.mark.medium
+
 KIND = KINDS["pytorchjob"]
 
 

@@ -19,6 +19,8 @@ from cosyflow.release.export import comparison, export_model
 from cosyflow.release.export.language_model import Qwen2Step
 from cosyflow.training.language_model import build_language_model
 
+pytestmark = pytest.mark.medium
+
 CONF = Path(__file__).resolve().parents[3] / "conf"
 Recipes = dict[str, Recipe]
 Weights = Callable[[str, str], str]

@@ -70,6 +70,7 @@ def test_tags_tell_the_settings_that_are_not_defaults_and_the_whole_record(pipel
     assert tags["recipe_digest"] == digest_of(record["recipe"])
 
 
+@pytest.mark.medium
 def test_settings_too_long_for_a_tag_are_left_to_the_record(pipeline: Pipeline, registry: str, tmp_path: Path) -> None:
     averaged, exported = pipeline.make()
     record = storage.read_json(pipeline.record)

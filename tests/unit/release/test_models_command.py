@@ -20,6 +20,8 @@ from cosyflow.release.register import register_models
 from cosyflow.stage import MANIFEST, Manifest
 from tests.finished_chain import MODEL, Pipeline
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(autouse=True)
 def environment(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,9 @@ from tests.unit.run.world import World, finish
 Json = list[dict[str, Any]]
 
 
+pytestmark = pytest.mark.medium
+
+
 def gc(capsys: pytest.CaptureFixture[str], root: object, *options: str, status: int = 0) -> Json:
     capsys.readouterr()
     assert main(["gc", "--data-root", str(root), "--format", "json", *options]) == status

@@ -78,6 +78,7 @@ def test_the_tables_of_the_import_lie_with_the_stage(world: World, settings: dic
     assert storage.exists(str(latest.with_name("rejects.tsv")))
 
 
+@pytest.mark.medium
 def test_a_corpus_in_a_store_is_split_there(world: World, settings: dict[str, Any], s3_folder: str) -> None:
     storage.upload_tree(settings["data_url"], storage.join(s3_folder, "LJSpeech"))
     made = prepare(world.record(**settings | {"data_url": storage.join(s3_folder, "LJSpeech")}))

@@ -209,6 +209,7 @@ def test_shards_are_named_by_all_that_went_in(world: World, monkeypatch: pytest.
     assert digest("one") != digest("one", f0="fast")
 
 
+@pytest.mark.medium
 def test_lists_are_named_by_the_data_and_not_by_their_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from cosyflow.dataset import merge
 

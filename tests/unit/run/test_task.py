@@ -78,6 +78,7 @@ def left(world: World) -> dict[tuple[str, str], End]:
     return {(end.stage, end.name): end for end in ends.read_ends(str(world.data), "run-1")[0]}
 
 
+@pytest.mark.medium
 def test_a_whole_graph_makes_what_the_chain_names(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     work_small(monkeypatch)
     record = world.record(test_subsets=["train-c"])

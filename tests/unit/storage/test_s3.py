@@ -52,6 +52,7 @@ def flaky(s3_folder: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> 
     server.socket.close()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("failures", [1, 4])
 def test_transient_failures_are_tried_again(s3_folder: str, flaky: type[FlakyProxy], failures: int) -> None:
     uri = storage.join(s3_folder, "file")

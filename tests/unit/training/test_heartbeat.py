@@ -47,6 +47,7 @@ def test_regular_beats_are_never_stale(pauses: list[int]) -> None:
         assert silence.observe(now, beat) <= STALE_SECONDS
 
 
+@pytest.mark.medium
 def test_the_age_is_by_the_clock_of_the_store(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's clock is two days wrong, and it does not matter."""
     wrong = time.time() - 2 * 86_400

@@ -124,6 +124,7 @@ def test_operations_are_counted(indexes: tuple[UtteranceIndex, UtteranceIndex]) 
     assert report.flops == objective.flops(batch) > 0
 
 
+@pytest.mark.medium
 def test_the_loop_imports_with_torch_transformers_and_numpy_alone() -> None:
     program = """
 import sys

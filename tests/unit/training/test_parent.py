@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cosyflow.training.parent import Parent, watching_parent
 
+pytestmark = pytest.mark.medium
+
 PARENT = Parent("/apis/argoproj.io/v1alpha1/namespaces/team-a/workflows/cosyvoice-x7k2p", "0123")
 WORKFLOW = {"metadata": {"uid": "0123"}, "spec": {}, "status": {"phase": "Running"}}
 GONE = {"kind": "Status", "code": 404, "details": {"name": "cosyvoice-x7k2p", "kind": "workflows"}}

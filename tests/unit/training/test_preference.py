@@ -199,6 +199,7 @@ def test_dropout_does_not_look_like_a_preference() -> None:
     assert told.sums["rejected_reward"].item() == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.medium
 def test_200_updates_teach_unseen_pairs(pairs: Indexes, trained: Trained, tmp_path: Path) -> None:
     data = preference_data(pairs, trained, tmp_path)
     objective = PreferenceLearning(trained.build(), DPOConfig(beta=0.1))
