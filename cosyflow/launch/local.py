@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ from cosyflow.scratch import scratch_folder
 from cosyflow.training.member import end_with_parent
 
 TAIL_LINES = 20
+STOPPED = re.compile(r"^stopped (?:after|before) .*$", re.MULTILINE)
+"""What a process of a training says when it was asked to end (`cosyflow.training.__main__`)."""
 USER_ERROR = "CosyFlowError: "
 REFUSAL = "Refusal: "
 """How torch's error file begins a message of ours."""
@@ -55,6 +58,7 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder() as errors, log.open("a", encoding="utf-8") as log_file:
+        begin = log_file.tell()
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
         command += [f"--log-dir={errors}", "-m", module, *arguments]
         process = subprocess.Popen(
@@ -72,16 +76,22 @@ def run_locally(module: str, arguments: Sequence[str], num_processes: int, log: 
         if status == 0:
             return
         if stopped.is_set():
-            raise StoppedError(_how_it_stopped(tail))
+            raise StoppedError(_how_it_stopped(log, begin))
         error = _first_error(Path(errors))
         if error is not None and error.message.startswith(REFUSAL):
             raise RefusalError(Problem(**entry) for entry in json.loads(error.message.removeprefix(REFUSAL)))
         raise CosyFlowError(_explain(status, error, tail, log))
 
 
-def _how_it_stopped(lines: Iterable[str]) -> str:
-    """What the training itself said of its end; when it was stopped while it started, it had nothing to say or save."""
-    said = [line for line in lines if line.startswith("stopped ")]
+def _how_it_stopped(log: Path, begin: int) -> str:
+    """What the training itself said of its end; when it was stopped while it started, it had nothing to say or save.
+
+    Args:
+        begin: byte of the log where this run's output begins.
+    """
+    with log.open("rb") as file:
+        file.seek(begin)
+        said = STOPPED.findall(file.read().decode("utf-8", "replace"))
     return said[-1] if said else "stopped before training began, nothing was saved; the same command begins again"
 
 
