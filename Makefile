@@ -72,7 +72,8 @@ kfp: $(INSTALLED)
 	@[ "$$(kubectl get namespace kubeflow --output 'jsonpath={.metadata.labels.cosyflow\.dev/test}' 2>/dev/null)" = true ] || \
 		{ echo "make: KUBECONFIG must lead to that server's cluster, whose namespace kubeflow has the label" \
 		"cosyflow.dev/test=true" >&2; exit 1; }
-	KFP_HOST="$(KFP_HOST)" $(BIN)/python -m pytest --numprocesses 0 tests/cluster/kfp --durations=15
+	KFP_HOST="$(KFP_HOST)" $(BIN)/python -m pytest --numprocesses 0 tests/cluster/kfp \
+		tests/cluster/test_pytorchjob.py::test_a_training_ends_within_30_s_of_the_stop_of_its_workflow --durations=15
 
 soak: $(INSTALLED)
 	OMP_NUM_THREADS=1 SOAK_ROUNDS="$(or $(SOAK_ROUNDS),10)" $(BIN)/python -m pytest --numprocesses 0 tests/soak --durations=10
