@@ -84,8 +84,7 @@ def main() -> None:
                 break
     except CosyFlowError as error:
         sys.exit(f"error: {error}")
-    last = list(made.values())[-1]
-    print(json.dumps(asdict(last)))
+    print(json.dumps(asdict(list(made.values())[-1]) if made else {}))
 
 
 if __name__ == "__main__":
