@@ -104,12 +104,12 @@ $(INSTALLED): pyproject.toml uv.lock
 	@interpreter=; $(call find_python,$(BIN)/python python3 python3.12 python3.11,((3, 11), (3, 12))); \
 	$(find_uv); \
 	echo "Installs from uv.lock into $(VENV)"; \
-	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet --extra all --extra demo --python "$${interpreter:-3.12}" && \
+	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet --extra all --extra demo --extra evaluation --python "$${interpreter:-3.12}" && \
 	touch $@
 
 $(INSTALLED_312): pyproject.toml uv.lock
 	@interpreter=; $(call find_python,$(VENV_312)/bin/python python3.12 python3,((3, 12),)); \
 	$(find_uv); \
 	echo "Installs from uv.lock into $(VENV_312)"; \
-	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet --extra all --extra demo --python "$${interpreter:-3.12}" && \
+	UV_PROJECT_ENVIRONMENT=$(VENV_312) "$$uv" sync --frozen --quiet --extra all --extra demo --extra evaluation --python "$${interpreter:-3.12}" && \
 	touch $@
