@@ -10,18 +10,21 @@ import numpy as np
 import torch
 
 from cosyflow import storage
-from cosyflow.corpus.kaldi import KaldiData
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
 from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.extract.inputs import speaker_fbank
 from cosyflow.extract.job import Extractor, Item, UnitResult
 from cosyflow.extract.model import SPEAKER, Array, ModelError, ModelFile, OnnxModel, RunTime, require_model
 from cosyflow.extract.outputs import extract_corpus, save_table
+from cosyflow.extract.speaker_means import speaker_means
+from cosyflow.progress import say
 from cosyflow.stage import StageResult
 
 EMBEDDING_SIZE = 192
 UTT2EMBEDDING = "utt2embedding.pt"
 SPK2EMBEDDING = "spk2embedding.pt"
+SPEAKERS = "speakers"
+"""The names of the speakers, one a line."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,9 @@ def extract_speaker_embeddings(
     """Embeds every utterance of a Kaldi folder and averages the embeddings of each speaker.
 
     Writes `utt2embedding.pt` and `spk2embedding.pt` (dictionaries of lists of 192 floats, as torch saves them, in the
-    order of wav.scp) and `rejects.tsv`. A speaker's embedding is the plain mean over its utterances. An interrupted
-    call goes on where it stopped when it is made again.
+    order of wav.scp), `speakers` and `rejects.tsv`. A speaker's embedding is the mean over those of its utterances that
+    are not far off (see cosyflow.extract.speaker_means). An interrupted call goes on where it stopped when it is made
+    again.
 
     Args:
         kaldi_dir: folder with wav.scp and the other Kaldi files, local or s3://.
@@ -121,17 +125,12 @@ def extract_speaker_embeddings(
             max_reject_share,
             name,
         )
-    speakers = _speaker_means(extraction.data, extraction.values)
+    speakers = speaker_means(extraction.data.utterances_by_speaker, extraction.values)
     save_table(storage.join(output_dir, UTT2EMBEDDING), extraction.values)
-    save_table(storage.join(output_dir, SPK2EMBEDDING), speakers)
-    return extraction.finish(output_dir, [UTT2EMBEDDING, SPK2EMBEDDING], {"speakers": len(speakers)})
-
-
-def _speaker_means(data: KaldiData, values: dict[str, list[float]]) -> dict[str, list[float]]:
-    """The mean embedding by speaker, over the utterances that have one; speakers without any are left out."""
-    means: dict[str, list[float]] = {}
-    for spk, utts in data.utterances_by_speaker.items():
-        embeddings = [values[utt] for utt in utts if utt in values]
-        if embeddings:
-            means[spk] = torch.tensor(embeddings).mean(dim=0).tolist()
-    return means
+    save_table(storage.join(output_dir, SPK2EMBEDDING), speakers.means)
+    storage.write_text(storage.join(output_dir, SPEAKERS), "".join(f"{speaker}\n" for speaker in speakers.means))
+    if speakers.left_out:
+        far_off = f"{len(speakers.left_out)} utterances are far off, e.g. {speakers.left_out[0]}"
+        say(f"speaker-embedding {name}".rstrip(), f"{far_off}: they are in no speaker's mean")
+    counts = {"speakers": len(speakers.means), "left_out_of_means": len(speakers.left_out)}
+    return extraction.finish(output_dir, [UTT2EMBEDDING, SPK2EMBEDDING, SPEAKERS], counts)

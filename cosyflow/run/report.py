@@ -8,6 +8,7 @@ from typing import Any
 from cosyflow.errors import CosyFlowError
 from cosyflow.run.ends import End, read_ends
 from cosyflow.run.record import Record
+from cosyflow.run.speakers import distinct_speakers
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
 
@@ -110,9 +111,14 @@ def describe_counts(manifests: Sequence[Manifest]) -> str:
         parts.append(f"{outputs:,} of {inputs:,} utterances" + (f", {rejects:,} rejected" if rejects else ""))
     for name in ("ignored", "seen"):  # transcripts and the like; the manifest has them by reason
         totals.pop(name, None)
+    if not totals.get("left_out_of_means", 1):
+        del totals["left_out_of_means"]
     for name, count in totals.items():
         words = name.replace("_", " ")
-        if words.endswith("bytes"):
+        if name == "speakers":
+            distinct = distinct_speakers(manifests)
+            parts.append(f"at most {count:,} speakers" if distinct is None else f"{distinct:,} speakers")
+        elif words.endswith("bytes"):
             parts.append(f"{count / 1e6:.1f} MB {words.removesuffix('bytes')}".rstrip())
         else:
             parts.append(f"{count:,} {words}")

@@ -41,7 +41,7 @@ def wavs_of(corpus: Path) -> dict[str, str]:
 def test_embeddings_are_the_models_and_their_means(corpus: Path, models: Path, tmp_path: Path) -> None:
     onnx = models / "campplus.onnx"
     result = extract_speaker_embeddings(str(corpus), str(tmp_path / "out"), str(onnx))
-    assert result.counts == {"inputs": 12, "outputs": 12, "rejects": 0, "speakers": 3}
+    assert result.counts == {"inputs": 12, "outputs": 12, "rejects": 0, "speakers": 3, "left_out_of_means": 0}
     assert result.stand_ins
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(result.files)
 

@@ -62,3 +62,23 @@ def test_tells_where_to_look_next() -> None:
 
 def test_without_a_place_for_runs_none_is_told() -> None:
     assert not any(line.startswith("Runs, models") for line in lines_of(data_root="s3://bucket/data"))
+
+
+def test_who_speaks_in_two_subsets_counts_once(tmp_path: Path) -> None:
+    made = []
+    for subset, speakers in (("train", "ann bob"), ("dev", "bob cid")):
+        folder = tmp_path / subset
+        folder.mkdir()
+        (folder / "spk2utt").write_text("".join(f"{speaker} {speaker}_1 {speaker}_2\n" for speaker in speakers.split()))
+        made.append(manifest("prepare", uri=str(folder), counts={"speakers": 2}))
+    assert "prepare              02:02  made    2 subsets: 3 speakers" in lines_of(*made)
+    (tmp_path / "dev/spk2utt").unlink()
+    assert "prepare              02:02  made    2 subsets: at most 4 speakers" in lines_of(*made)
+
+
+def test_utterances_without_a_part_in_means_are_told_where_there_are_any() -> None:
+    counts = {"speakers": 2, "left_out_of_means": 0}
+    assert "speaker-embedding    01:01  made    2 speakers" in lines_of(manifest("speaker-embedding", counts=counts))
+    counts["left_out_of_means"] = 3
+    told = "speaker-embedding    01:01  made    2 speakers, 3 left out of means"
+    assert told in lines_of(manifest("speaker-embedding", counts=counts))
