@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,17 @@ class UnreadableError(CosyFlowError):
         super().__init__(f"{path}: not a readable {kind} ({self.reason})")
 
 
-def read_file(path: Path, *, mapped: bool = False, verified: bool = False) -> Any:
+StandIns = Sequence[tuple[Callable[..., Any], str]]
+"""What is made, in place of an object of that name, when a pickle asks for it."""
+
+
+def read_file(path: Path, *, mapped: bool = False, verified: bool = False, stand_ins: StandIns = ()) -> Any:
     """What a `.pt` or `.safetensors` file holds, with its tensors on the CPU.
 
     Args:
         mapped: leaves tensors in the file until they are used; the file must not be written to meanwhile.
         verified: compares the checksums of a `.pt` file too, which takes another reading.
+        stand_ins: lets in further objects by their names; others than tensors, numbers and text are refused.
 
     Raises:
         UnreadableError: the file is damaged or holds something else.
@@ -42,7 +48,7 @@ def read_file(path: Path, *, mapped: bool = False, verified: bool = False) -> An
     """
     if not path.is_file():
         raise CosyFlowError(f"{path}: no such checkpoint file")
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, mapped, verified)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, mapped, verified, stand_ins)
 
 
 def write_file(content: Any, uri: str) -> None:
@@ -61,7 +67,7 @@ def _read_safetensors(path: Path) -> Any:
         raise UnreadableError(path, "safetensors file", str(error)) from error
 
 
-def _read_torch(path: Path, mapped: bool, verified: bool) -> Any:
+def _read_torch(path: Path, mapped: bool, verified: bool, stand_ins: StandIns) -> Any:
     try:
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04"
@@ -70,7 +76,8 @@ def _read_torch(path: Path, mapped: bool, verified: bool) -> Any:
                 damaged = archive.testzip()
             if damaged:
                 raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
+        with torch.serialization.safe_globals(list(stand_ins)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
     except MemoryError:
         raise
     except Exception as error:  # unpickling damaged bytes raises nearly every kind

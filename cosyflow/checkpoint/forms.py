@@ -16,7 +16,6 @@ PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 BOOKKEEPING = ("epoch", "step")
 """Integers that the official trainer leaves among the tensors."""
-DEEPSPEED_MARK, HUGGING_FACE_MARK = "latest", "config.json"
 
 
 def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
@@ -46,18 +45,6 @@ def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
             forms.append(f"the prefix {prefix!r} on every name")
     return tensors, ", ".join(forms)
-
-
-def refuse_folder(path: Path) -> None:
-    """Raises CosyFlowError for a folder, naming what it is and the way to take weights from it."""
-    if not path.is_dir():
-        return
-    if (path / DEEPSPEED_MARK).is_file():
-        way = "name the file mp_rank_00_model_states.pt in it, or write one file with DeepSpeed's zero_to_fp32.py"
-        raise CosyFlowError(f"{path}: a folder of DeepSpeed; {way}")
-    if (path / HUGGING_FACE_MARK).is_file():
-        raise CosyFlowError(f"{path}: a folder of Hugging Face; give a Qwen2 folder as --qwen_pretrain_path")
-    raise CosyFlowError(f"{path}: is a folder; name a file of weights in it")
 
 
 def _is_state_dict(content: Any) -> bool:

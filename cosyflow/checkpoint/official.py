@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cosyflow.checkpoint.files import read_file, write_file
-from cosyflow.checkpoint.forms import refuse_folder, unwrap
+from cosyflow.checkpoint.folders import read_folder
+from cosyflow.checkpoint.forms import unwrap
 from cosyflow.errors import CosyFlowError
 from cosyflow.families.recognition import GENERATOR, identify
 
@@ -35,7 +36,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def read_form(path: Path) -> tuple[dict[str, Tensor], str]:
     """As `read_tensors`, with the file's form in words, "" for a bare state dict (`cosyflow.checkpoint.forms`)."""
-    refuse_folder(path)
+    if path.is_dir():
+        return read_folder(path)
     return unwrap(read_file(path, mapped=True), path)
 
 

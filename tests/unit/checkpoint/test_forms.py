@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -70,16 +71,68 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any, said: st
         read_tensors(tmp_path / "a.pt")
 
 
+HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "model-{}.safetensors", "pytorch_model-{}.bin")
+
+
+@pytest.mark.parametrize("name", HUGGING_FACE)
+def test_a_folder_of_hugging_face_is_taken(tmp_path: Path, name: str) -> None:
+    first, second = small_model(seed=1), small_model(seed=2)
+    write_hugging_face(first.state_dict(), tmp_path, name)
+    load_official(second, tmp_path)
+    torch.testing.assert_close(second.state_dict(), first.state_dict())
+    told = "2 shards" if "{}" in name else name
+    assert read_form(tmp_path)[1] == f"a folder of Hugging Face with {told}"
+
+
+def write_hugging_face(state: State, folder: Path, name: str) -> None:
+    """Two shards where the name has a place for a number."""
+    state = {key: value for key, value in state.items() if key != TIED_HEAD}
+    save = save_file if name.endswith(".safetensors") else torch.save
+    keys = list(state)
+    places: dict[str, str] = {}
+    for number, chosen in enumerate([keys[::2], keys[1::2]] if "{}" in name else [keys], start=1):
+        file = name.format(f"0000{number}-of-00002")
+        save({key: state[key] for key in chosen}, folder / file)
+        places |= dict.fromkeys(chosen, file)
+    if "{}" in name:
+        (folder / (name.replace("-{}", "") + ".index.json")).write_text(json.dumps({"weight_map": places}))
+    (folder / "config.json").write_text("{}")
+
+
 @pytest.mark.parametrize(
-    ("mark", "said"),
+    ("index", "said"),
     [
-        ("latest", "a folder of DeepSpeed; name the file mp_rank_00_model_states.pt"),
-        ("config.json", "a folder of Hugging Face; give a Qwen2 folder as --qwen_pretrain_path"),
-        ("other", "is a folder; name a file of weights in it"),
+        ("{", "not the index of shards"),
+        ('{"weight_map": {"a": "../other/llm.pt"}}', "weight_map does not name files beside it"),
+        ('{"weight_map": {"a": "b.safetensors"}}', "b.safetensors: no such checkpoint file"),
+        ('{"weight_map": {"a": "shard.bin"}}', "shard.bin: a is missing, which .* says is there"),
     ],
 )
-def test_a_folder_is_refused_with_the_way(tmp_path: Path, mark: str, said: str) -> None:
-    (tmp_path / mark).write_text("x")
+def test_an_index_that_does_not_fit_is_refused(tmp_path: Path, index: str, said: str) -> None:
+    torch.save({"b": torch.ones(1)}, tmp_path / "shard.bin")
+    (tmp_path / "pytorch_model.bin.index.json").write_text(index)
+    with pytest.raises(CosyFlowError, match=said):
+        read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["adapter_config.json"], "an adapter of PEFT, which changes another model; merge it"),
+        ([".metadata"], "a distributed checkpoint of PyTorch; make one file of it with python -m"),
+        (
+            ["epoch_0_whole.pt", "epoch_0_whole.yaml"],
+            "a training with 1 checkpoints; name one of them, such as epoch_0",
+        ),
+        (["llm.pt", "flow.pt"], "a model directory with flow.pt, llm.pt; name one of these files"),
+        (["config.json"], "a folder of Hugging Face without model.safetensors or pytorch_model.bin"),
+        (["a.safetensors"], "name a file of weights in it, such as a.safetensors"),
+        ([], "is a folder without weights"),
+    ],
+)
+def test_another_folder_is_refused_with_the_way(tmp_path: Path, names: list[str], said: str) -> None:
+    for name in names:
+        (tmp_path / name).write_text("x")
     with pytest.raises(CosyFlowError, match=said):
         read_tensors(tmp_path)
 
