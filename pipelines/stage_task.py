@@ -10,6 +10,7 @@ from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 from kfp.dsl.pipeline_task import PipelineTask
 
 from components.base import image_of
+from cosyflow.extract.device import CUDA, VARIABLE
 from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET
 from cosyflow.progress import STAGE_VARIABLE
 from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
@@ -32,6 +33,8 @@ RESOURCES: Mapping[str, Mapping[str, str]] = {
     "train": {},  # what it is given is that of the training's pods
 }
 """What a stage's pod asks for where the run does not say."""
+ON_A_DEVICE = ("speaker-embedding", "speech-token")
+"""Stages that compute on a GPU where their pod has one; those of a training have their own pods."""
 
 
 def stage(name: str, task: PipelineTask, resources: Mapping[str, str]) -> PipelineArtifactChannel:
@@ -75,4 +78,6 @@ def _configure(name: str, task: PipelineTask, resources: Mapping[str, str]) -> P
     }
     for kind, amount in resources.items():
         setters[kind](amount)
+    if name in ON_A_DEVICE and "nvidia" in resources.get("accelerator", ""):
+        task.set_env_variable(VARIABLE, CUDA)  # a GPU that is paid for is used, or the stage fails
     return task.set_display_name(name)

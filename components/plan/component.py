@@ -22,6 +22,7 @@ def plan(
     instruct: str,
     max_reject_share: float,
     num_processes: int,
+    device: str,
     num_utts_per_parquet: int,
     f0: str,
     reject_dir: str,

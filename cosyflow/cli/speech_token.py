@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
+from cosyflow.extract.device import AUTO, DEVICES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", help="where the outputs go instead of --dir")
     parser.add_argument("--num_thread", type=int, default=0, help="utterances at once; 0 is one for each core")
     parser.add_argument("--num_processes", type=int, default=1, help="above 1: processes for a large corpus")
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=AUTO,
+        help="where the model computes: cuda fails where it cannot, auto takes a CUDA device where there is one",
+    )
     parser.add_argument(
         "--max_reject_share",
         type=float,
@@ -37,5 +44,6 @@ def run(args: argparse.Namespace) -> None:
             max_reject_share=args.max_reject_share,
             num_threads=args.num_thread,
             name=Path(args.dir).name,
+            device=args.device,
             codebook_size=args.codebook_size,
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
+from cosyflow.extract.device import AUTO, CPU, CUDA, PROVIDER, VARIABLE, asked_for, why_no_cuda, why_not_loaded
 from cosyflow.pretrained import STAND_IN_KEY, how_to_get
 
 Array = NDArray[Any]
@@ -67,10 +68,17 @@ class RunTime:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model on this machine's disk: `path` to load, `name` (the path or URI that the user gave) for messages."""
+    """A model on this machine's disk.
+
+    Attributes:
+        path: to load.
+        name: the path or URI that the user gave, for messages.
+        device: where it is to compute, one of `device.DEVICES`.
+    """
 
     path: str
     name: str
+    device: str = AUTO
 
 
 @dataclass
@@ -80,25 +88,34 @@ class OnnxModel:
     file: ModelFile
     signature: Signature
     session: Any = field(repr=False)
+    why_no_cuda: str = ""
 
     @classmethod
     def load(cls, file: ModelFile, signature: Signature, device: int = 0) -> OnnxModel:
         """Loads on the CUDA device of that number where there is one, else on the CPU with one thread a call.
 
-        Raises CosyFlowError when the file is not an ONNX model or its inputs are not those of the signature.
+        Raises:
+            CosyFlowError: the file is not an ONNX model, its inputs are not those of the signature, or CUDA was asked
+                for and cannot be used; the message says why.
         """
+        asked = asked_for(file.device)
+        why = why_no_cuda() if asked != CPU else ""
+        _require_cuda(file, asked, why)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            session = onnxruntime.InferenceSession(file.path, options, providers=_providers(device))
+            session = onnxruntime.InferenceSession(file.path, options, providers=_providers(asked, why, device))
         except Exception as error:  # onnxruntime's own exceptions have no common base but this
             raise CosyFlowError(f"{file.name}: cannot be loaded as an ONNX model ({error})") from error
         if not signature.fits(session.get_inputs()):
             found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in session.get_inputs())
             raise CosyFlowError(f"{file.name}: not {signature.purpose}; its inputs are {found}")
-        return cls(file, signature, session)
+        if asked != CPU and not why and session.get_providers()[0] != PROVIDER:
+            why = why_not_loaded()
+            _require_cuda(file, asked, why)
+        return cls(file, signature, session, why)
 
     @property
     def is_stand_in(self) -> bool:
@@ -113,7 +130,7 @@ class OnnxModel:
 
     @property
     def provider(self) -> str:
-        """Where it runs: "CPU" or "CUDA"."""
+        """Where it computes: "CPU" or "CUDA"."""
         name: str = self.session.get_providers()[0]
         return name.removesuffix("ExecutionProvider")
 
@@ -137,8 +154,16 @@ def require_model(onnx_path: str) -> None:
         raise CosyFlowError(f"{onnx_path}: no such file; {how_to_get(storage.name(onnx_path))}")
 
 
-def _providers(device: int) -> list[Any]:
+def _require_cuda(file: ModelFile, asked: str, why_not: str) -> None:
+    if asked == CUDA and why_not:
+        raise CosyFlowError(
+            f"{file.name}: cuda was asked for (--device, {VARIABLE}, or the run's device), and {why_not}; mend that, or"
+            " ask for auto or cpu"
+        )
+
+
+def _providers(asked: str, why_no_cuda: str, device: int) -> list[Any]:
     cpu = "CPUExecutionProvider"
-    if not torch.cuda.is_available() or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if asked == CPU or why_no_cuda:
         return [cpu]
-    return [("CUDAExecutionProvider", {"device_id": device % torch.cuda.device_count()}), cpu]
+    return [(PROVIDER, {"device_id": device % torch.cuda.device_count()}), cpu]

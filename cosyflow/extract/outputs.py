@@ -90,7 +90,8 @@ def extract_corpus(
     model = extractor.model
     label = f"{kind} {name}".strip()
     workers = Workers.choose(num_threads, num_processes, len(data.utterances))
-    say(label, f"{storage.name(model.file.name)} on {model.provider}, {workers}")
+    why_not = f" (no CUDA: {model.why_no_cuda})" if model.why_no_cuda else ""
+    say(label, f"{storage.name(model.file.name)} on {model.provider}{why_not}, {workers}")
     parts = Parts(output_dir, job_identity(kind, storage.digest(model.file.path), data))
     result = run_job(plan_units(data, kaldi_dir), extractor, parts, workers, label)
     rejects = RejectTable()

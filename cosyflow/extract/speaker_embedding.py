@@ -12,6 +12,7 @@ import torch
 from cosyflow import storage
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
 from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.extract.device import AUTO
 from cosyflow.extract.inputs import speaker_fbank
 from cosyflow.extract.job import Extractor, Item, UnitResult
 from cosyflow.extract.model import SPEAKER, Array, ModelError, ModelFile, OnnxModel, RunTime, require_model
@@ -93,6 +94,7 @@ def extract_speaker_embeddings(
     max_reject_share: float = DEFAULT_MAX_REJECT_SHARE,
     num_threads: int = 0,
     name: str = "",
+    device: str = AUTO,
 ) -> StageResult:
     """Embeds every utterance of a Kaldi folder and averages the embeddings of each speaker.
 
@@ -109,12 +111,13 @@ def extract_speaker_embeddings(
         max_reject_share: fail when more than this share of the utterances cannot be used.
         num_threads: how many work at once; 0 is one for each core.
         name: the subset, for the progress lines.
+        device: where the model computes: auto, cpu, or cuda.
     Raises:
-        CosyFlowError: no or another model, unusable Kaldi files, too many rejects.
+        CosyFlowError: no or another model, no CUDA where it is asked for, unusable Kaldi files, too many rejects.
     """
     require_model(onnx_path)
     with storage.local_copy(onnx_path) as path:
-        embedder = SpeakerEmbedder.load(ModelFile(str(path), onnx_path))
+        embedder = SpeakerEmbedder.load(ModelFile(str(path), onnx_path, device))
         extraction = extract_corpus(
             "speaker-embedding",
             kaldi_dir,

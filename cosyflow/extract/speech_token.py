@@ -11,6 +11,7 @@ import numpy as np
 from cosyflow import pretrained, storage
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
 from cosyflow.errors import AudioError, CosyFlowError
+from cosyflow.extract.device import AUTO
 from cosyflow.extract.inputs import tokenizer_log_mel
 from cosyflow.extract.job import Extractor, Item, UnitResult
 from cosyflow.extract.model import TOKENIZER, ModelError, ModelFile, OnnxModel, require_model
@@ -69,6 +70,7 @@ def extract_speech_tokens(
     num_threads: int = 0,
     codebook_size: int | None = None,
     name: str = "",
+    device: str = AUTO,
 ) -> StageResult:
     """Tokenizes every utterance of a Kaldi folder.
 
@@ -85,13 +87,15 @@ def extract_speech_tokens(
         num_threads: how many work at once; 0 is one for each core.
         codebook_size: token ids are below this; by default it is known from the name of the model's file.
         name: the subset, for the progress lines.
+        device: where the model computes: auto, cpu, or cuda.
     Raises:
-        CosyFlowError: no or another model, a token outside the codebook, unusable Kaldi files, too many rejects.
+        CosyFlowError: no or another model, no CUDA where it is asked for, a token outside the codebook, unusable Kaldi
+            files, too many rejects.
     """
     require_model(onnx_path)
     size = codebook_size or pretrained.codebook_size(onnx_path)
     with storage.local_copy(onnx_path) as path:
-        tokenizer = SpeechTokenizer.load(ModelFile(str(path), onnx_path), size)
+        tokenizer = SpeechTokenizer.load(ModelFile(str(path), onnx_path, device), size)
         extraction = extract_corpus(
             "speech-token",
             kaldi_dir,

@@ -19,9 +19,9 @@ import yaml
 from cosyflow import storage
 from cosyflow.config.options import STAGE_NAMES, LaunchOptions, TrainingOptions, option
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
+from cosyflow.extract.device import AUTO, DEVICES
 from cosyflow.families import DEFAULT_RECIPE
 
-AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
 FIRST_STAGE, LAST_STAGE = -1, 7
 RESOURCE_STAGES = ("plan", *STAGE_NAMES, "report")
@@ -76,6 +76,12 @@ class Data:
     instruct: str = option("Instruction that is written for every utterance. Empty: none.", "")
     max_reject_share: float = option("A stage fails when it must reject more than this share of its utterances.", 0.05)
     num_processes: int = option("Processes of the extraction and parquet stages. 0: one for each core.", 0)
+    device: str = option(
+        "Where the extraction stages compute. cuda: they fail, with the reason, where it cannot be used. auto: CUDA"
+        " where there is a device.",
+        AUTO,
+        choices=DEVICES,
+    )
     num_utts_per_parquet: int = option("Utterances of one parquet shard.", 1000)
     f0: str = option(
         "How f0 is measured. auto: harvest where hifigan is trained, else none. fast: DIO, in a twentieth of the time.",

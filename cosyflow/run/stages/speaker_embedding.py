@@ -11,6 +11,7 @@ from cosyflow.pretrained import SPEAKER_MODEL, locate
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.processes import num_processes
 from cosyflow.run.record import Record
+from cosyflow.run.stages.device import missing_device
 from cosyflow.run.stages.pretrained_files import missing_file
 from cosyflow.run.stages.rejects import too_many_rejects
 from cosyflow.stage import StageResult
@@ -39,11 +40,13 @@ def work(job: Job) -> StageResult:
         num_processes=num_processes(run.num_processes),
         max_reject_share=run.max_reject_share,
         name=job.name,
+        device=run.device,
     )
 
 
 def check(record: Record) -> Iterator[Problem]:
     yield from missing_file(record, SPEAKER_MODEL)
+    yield from missing_device(record)
 
 
 STAGE = Stage(

@@ -12,6 +12,7 @@ from cosyflow.pretrained import locate
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.processes import num_processes
 from cosyflow.run.record import Record
+from cosyflow.run.stages.device import missing_device
 from cosyflow.run.stages.pretrained_files import missing_file
 from cosyflow.run.stages.rejects import too_many_rejects
 from cosyflow.stage import StageResult
@@ -40,11 +41,13 @@ def work(job: Job) -> StageResult:
         num_processes=num_processes(run.num_processes),
         max_reject_share=run.max_reject_share,
         name=job.name,
+        device=run.device,
     )
 
 
 def check(record: Record) -> Iterator[Problem]:
     yield from missing_file(record, family(record.version).speech_tokenizer.file)
+    yield from missing_device(record)
 
 
 def _tokenizer(record: Record) -> str:

@@ -155,6 +155,8 @@ def test_a_run_says_what_its_pods_ask_for(graph: Graph, tmp_path: Path) -> None:
     tokens = changed.container("speech-token")["resources"]
     assert (tokens["resourceMemoryLimit"], tokens["resourceMemoryRequest"]) == ("32Gi", "2Gi")
     assert (tokens["accelerator"]["resourceType"], tokens["accelerator"]["resourceCount"]) == ("nvidia.com/gpu", "1")
+    devices = {pod for pod in PODS if {"name": "COSYFLOW_DEVICE", "value": "cuda"} in changed.container(pod)["env"]}
+    assert devices == {"speech-token"}
     train = changed.container("train")["resources"]
     assert (train["resourceCpuRequest"], train["resourceCpuLimit"]) == ("2", "8")
     assert changed.container("plan")["resources"]["resourceMemoryRequest"] == "1Gi"

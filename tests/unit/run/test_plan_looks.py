@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cosyflow import storage
 from cosyflow.launch import processes
@@ -129,6 +130,14 @@ def test_a_file_of_a_job_is_read(world: World, refused: Refuse) -> None:
 def test_more_gpus_than_there_are_are_refused(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "devices_here", lambda: 2)
     assert "4, this machine has 2" in refused(gpus_per_node=4).problems["gpus_per_node"][0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_this_machine_has_not_is_refused(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "cuda is asked for, and Found no NVIDIA driver" in refused(device="cuda").problems["device"][0]
+    monkeypatch.setenv("COSYFLOW_DEVICE", "cuda")
+    assert "cuda is asked for (by COSYFLOW_DEVICE), and" in refused().problems["device"][0]
+    assert "device" not in refused(device="cpu", num_nodes=0).problems
 
 
 @pytest.mark.parametrize(
