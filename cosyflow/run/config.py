@@ -19,9 +19,10 @@ import yaml
 from cosyflow import storage
 from cosyflow.config.options import STAGE_NAMES, LaunchOptions, TrainingOptions, option
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
-from cosyflow.extract.device import AUTO, DEVICES
+from cosyflow.extract.device import DEVICES
 from cosyflow.families import DEFAULT_RECIPE
 
+AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
 FIRST_STAGE, LAST_STAGE = -1, 7
 RESOURCE_STAGES = ("plan", *STAGE_NAMES, "report")
