@@ -153,3 +153,19 @@ def test_a_failure_is_left_for_the_report_until_the_task_succeeds(
     chain.call("prepare", "test")
     ((end,), _) = read_ends(chain.settings["data_root"], "tried twice")
     assert (end.state, end.error) == ("reused", "")
+
+
+def test_the_last_line_of_a_task_says_why_it_failed(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kubeflow shows the last lines; what nobody foresaw is there in one line, below its traceback."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr("cosyflow.run.execute.find_work", fails)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        chain.call("prepare", "test")
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == "[prepare test] failed: ZeroDivisionError: by nothing"
+    assert "Traceback" in told.err

@@ -1,7 +1,15 @@
 """`python -m cosyflow` is the command `cosyflow`."""
 
-import sys
+from cosyflow.beginning import listen
 
-from cosyflow.cli.main import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs the command of this process; its exit status."""
+    listen()
+    from cosyflow.cli.main import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,6 +33,16 @@ def make_user_known() -> None:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = tempfile.gettempdir()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Processes that are started in the `with` body leave Ctrl-C, which a terminal sends to all, to this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def has_ended(process: str) -> bool:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from cosyflow.cli.parser import REFUSED
+from cosyflow.beginning import INTERRUPTED, end_at_once
+from cosyflow.cli.parser import REFUSED, is_unread
 from cosyflow.errors import CosyFlowError, RefusalError, StoppedError
 from cosyflow.processes import make_user_known
+from cosyflow.unexpected import describe, write_traceback
 
 FAILED = 1
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+TERMINATED, UNREAD = 128 + signal.SIGTERM, 128 + signal.SIGPIPE
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "pipelines": ("kfp", "kfp_server_api"),
     "train": (
@@ -46,8 +46,11 @@ def ending(name: str, work: Callable[[], int | None]) -> int:
     """
     make_user_known()
     try:
-        with ended_by_sigterm():
-            return work() or 0
+        with _interrupts_raised(), ended_by_sigterm():
+            status = work() or 0
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return status
     except RefusalError as refusal:
         _print(*refusal.lines)
         return REFUSED
@@ -61,6 +64,8 @@ def ending(name: str, work: Callable[[], int | None]) -> int:
         _print(f"{name}: interrupted; the same command goes on where it stopped")
         return INTERRUPTED
     except Exception as defect:
+        if isinstance(defect, BrokenPipeError) and is_unread():
+            return UNREAD
         _print(f"{name}: error: {_cause(defect)}")
         return FAILED
 
@@ -72,9 +77,10 @@ def _cause(defect: Exception) -> str:
         return f"{module} is not installed; install it with: pip install 'cosyflow[{extra}]'"
     if isinstance(defect, OSError) and defect.filename:
         named = f"{os.fsdecode(defect.filename)}: {defect.strerror}"
-        return f"{named}; give the right or the room for it, or another place ({_write_traceback(defect)} has more)"
-    summary = " ".join(f"{type(defect).__name__}: {defect}".split())
-    return f"{summary}; this is not a mistake of yours, its traceback is in {_write_traceback(defect)}"
+        return f"{named}; give the right or the room for it, or another place ({write_traceback(defect)} has more)"
+    if isinstance(defect, MemoryError):
+        return f"this machine has not enough memory ({describe(defect)}); {write_traceback(defect)} has more"
+    return f"{describe(defect)}; this is not a mistake of yours, its traceback is in {write_traceback(defect)}"
 
 
 class Terminated(BaseException):
@@ -108,13 +114,19 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _interrupts_raised() -> Iterator[None]:
+    """Has Ctrl-C raise KeyboardInterrupt in the `with` body, as Python does by itself."""
+    ours = signal.getsignal(signal.SIGINT) is end_at_once
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, end_at_once)
+
+
 def _print(*lines: str) -> None:
     for line in lines:
         print(line, file=sys.stderr)
-
-
-def _write_traceback(defect: Exception) -> str:
-    """Writes the traceback into a file, which is named to the user, and returns its name."""
-    with tempfile.NamedTemporaryFile("w", prefix="cosyflow-", suffix=".log", delete=False, encoding="utf-8") as file:
-        traceback.print_exception(defect, file=file)
-    return file.name

@@ -39,5 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns its exit status: 0 done, 1 failed, 2 refused before any work, 128 + N after signal N."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     known = words[0] if words and words[0] in (*STAGES, *TOOLS) else None
+    return ending(f"cosyflow {known}" if known else "cosyflow", lambda: _run(known, words))
+
+
+def _run(known: str | None, words: list[str]) -> int | None:
     args = build_parser(known).parse_args(words)
-    return ending(f"cosyflow {args.command}", lambda: importlib.import_module(module_name(args.command)).run(args))
+    status: int | None = importlib.import_module(module_name(args.command)).run(args)
+    return status

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -15,6 +17,25 @@ REFUSED = 2
 _REQUIRED = "the following arguments are required: "
 _UNKNOWN = "unrecognized arguments: "
 _OF_AN_ARGUMENT = re.compile(r"argument ([^/:\s]+)[^:\s]*: (.*)", re.DOTALL)
+
+
+def is_unread() -> bool:
+    """Whether the reader of standard output has gone, as `| head` does; what is still to be written is then dropped."""
+    if sys.stdout is None:  # there is no standard output
+        return False
+    try:
+        output = sys.stdout.fileno()
+        asked = select.poll()
+        asked.register(output, 0)
+        gone = bool(asked.poll(0))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        gone = True
+    except (OSError, ValueError):  # it is none of the system's
+        return False
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,6 +66,11 @@ class Parser(argparse.ArgumentParser):
         for problem in self._problems(message):
             sys.stderr.write(f"error: {problem}\n")
         sys.exit(REFUSED)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """As argparse's, also when the help's reader has gone, as `| head` does."""
+        is_unread()
+        super().exit(status, message)
 
     def _problems(self, message: str) -> Iterator[Problem]:
         """What argparse says in one sentence."""

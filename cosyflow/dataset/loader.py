@@ -14,11 +14,17 @@ from torch.utils.data import DataLoader, Dataset
 from cosyflow import storage
 from cosyflow.dataset.plan import EpochPlan
 from cosyflow.dataset.utterances import UtteranceIndex
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, MachineError, OutageError
+from cosyflow.unexpected import UnexpectedError, describe, write_traceback
 
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")
 DEFAULT_PREFETCH = 2
+NAMED_IN_ERRORS = 3
+WORKER_ENDED = "DataLoader worker"
+"""How PyTorch's message about a worker process that was killed begins."""
+_KINDS = (OutageError, MachineError, UnexpectedError, CosyFlowError)
+"""What a failure says of another attempt is kept; the first kind that fits counts."""
 
 
 class Reader(Protocol[Item]):
@@ -31,9 +37,14 @@ class Reader(Protocol[Item]):
 
 @dataclass(frozen=True)
 class _Failure:
-    """A user's error in a worker process; it travels as a value because a DataLoader adds a traceback to exceptions."""
+    """An error in a worker process; it travels as a value because a DataLoader adds a traceback to exceptions."""
 
+    kind: type[CosyFlowError]
     message: str
+
+    @classmethod
+    def of(cls, error: CosyFlowError) -> _Failure:
+        return cls(next(kind for kind in _KINDS if isinstance(error, kind)), str(error))
 
 
 class _Batches(Dataset[Any]):
@@ -47,7 +58,12 @@ class _Batches(Dataset[Any]):
         try:
             return self.collate(self.reader.read(rows))
         except CosyFlowError as error:
-            return _Failure(str(error))
+            return _Failure.of(error)
+        except Exception as error:
+            names = ", ".join(self.reader.index.utts[row] for row in rows[:NAMED_IN_ERRORS])
+            more = f" and {len(rows) - NAMED_IN_ERRORS} more" if len(rows) > NAMED_IN_ERRORS else ""
+            text = f"a batch of {names}{more}: {describe(error)}; its traceback is in {write_traceback(error)}"
+            return _Failure(UnexpectedError, text)
 
 
 @dataclass(frozen=True)
@@ -75,9 +91,20 @@ class BatchLoader(Generic[Batch]):
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
+        batches = iter(self._batches)
+        while True:
+            try:
+                batch = next(batches, None)
+            except RuntimeError as error:
+                if not str(error).startswith(WORKER_ENDED):
+                    raise
+                raise UnexpectedError(
+                    f"{describe(error)}; did the machine have too little memory? take fewer --num_workers"
+                ) from error
+            if batch is None:
+                return
             if isinstance(batch, _Failure):
-                raise CosyFlowError(batch.message)
+                raise batch.kind(batch.message)
             yield batch
 
 

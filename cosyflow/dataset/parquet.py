@@ -7,6 +7,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,11 @@ from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.pitch import F0Measure, F0Method
 from cosyflow.dataset.shard import DATA_LIST, F0_COLUMN, ShardNotes, open_shard, shard_name, write_shard
 from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, MachineError, OutageError
+from cosyflow.processes import uninterrupted
 from cosyflow.progress import Progress
 from cosyflow.stage import StageResult
+from cosyflow.unexpected import UnexpectedError, describe, write_traceback
 
 Measure = Callable[[bytes, str, int], np.ndarray]
 UTT_LIST, SPK_LIST = "utt2data.list", "spk2data.list"
@@ -200,7 +203,19 @@ def _in_processes(measure: F0Measure | None, num_processes: int) -> Iterator[Mea
         yield measure
         return
     with ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as pool:
-        yield lambda audio, utterance, tokens: pool.submit(measure, audio, utterance, tokens).result()
+
+        def measured(audio: bytes, utterance: str, tokens: int) -> np.ndarray:
+            with uninterrupted():  # it may start processes
+                future = pool.submit(measure, audio, utterance, tokens)
+            try:
+                return future.result()
+            except BrokenProcessPool:
+                raise MachineError(
+                    f"utterance {utterance}: a worker process was killed; did the machine have too little memory? the"
+                    " same command goes on, also with fewer --num_processes"
+                ) from None
+
+        yield measured
 
 
 def _join_tables(data: KaldiData, tables: _Tables, rejects: _Rejects) -> Iterator[_Row]:
@@ -293,8 +308,15 @@ def _make_shard(shard: _Shard, rejects: _Rejects, measure: Measure | None) -> Sh
             pitch = None if measure is None else measure(content, row.utterance.utt, _num_tokens(row))
         except OutageError:  # no fault of the utterance
             raise
+        except MachineError:
+            raise
         except CosyFlowError as error:
             reasons[row.utterance.utt] = str(error)
+        except Exception as error:
+            log = write_traceback(error)
+            raise UnexpectedError(
+                f"utterance {row.utterance.utt} ({row.utterance.wav}): {describe(error)}; its traceback is in {log}"
+            ) from error
         else:
             rows.append(replace(row, pitch_feat=pitch))
             audio.append(content)

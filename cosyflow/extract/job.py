@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +19,12 @@ import torch
 
 from cosyflow import __version__, storage
 from cosyflow.corpus.kaldi import KaldiData
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, MachineError
 from cosyflow.extract.model import OnnxModel, RunTime
 from cosyflow.extract.parts import Parts
+from cosyflow.processes import uninterrupted
 from cosyflow.progress import Progress
+from cosyflow.unexpected import UnexpectedError, describe, write_traceback
 
 UNIT_SIZE = 16  # utterances that a worker takes at a time
 UNITS_PER_WORKER = 4  # handed out at a time, so that a long corpus does not lie in the queue as a whole
@@ -132,6 +135,7 @@ def run_job(
     return whole
 
 
+Work = Callable[[Sequence[Item]], UnitResult]
 Submit = Callable[[Sequence[Item]], "Future[UnitResult]"]
 
 
@@ -146,7 +150,14 @@ def _results(submit: Submit, units: Sequence[Sequence[Item]], in_flight: int) ->
             return
         finished, running = wait(running, return_when=FIRST_COMPLETED)
         for future in sorted(finished, key=lambda future: future.exception() is not None):
-            yield future.result()  # what worked first, so that it is kept when another unit failed
+            try:
+                result = future.result()  # what worked first, so that it is kept when another unit failed
+            except BrokenProcessPool:
+                raise MachineError(
+                    "a worker process was killed; did the machine have too little memory? the same command goes on,"
+                    " also with fewer --num_processes"
+                ) from None
+            yield result
 
 
 @contextmanager
@@ -158,21 +169,39 @@ def _pool(extractor: Extractor, workers: Workers) -> Iterator[Submit]:
         context = multiprocessing.get_context("spawn")
         started = context.Value("i", 0)
         executor = ProcessPoolExecutor(workers.count, context, _start_process, (extractor.loader(), started))
-        work: Callable[[Sequence[Item]], UnitResult] = _extract_in_process
+        work: Work = _extract_in_process
     else:
         torch.set_num_threads(1)
         executor = ThreadPoolExecutor(workers.count)
         work = partial(_extract, extractor)
     try:
-        yield lambda unit: executor.submit(work, unit)
+        yield lambda unit: _submit(executor, work, unit)
     finally:
         executor.shutdown(cancel_futures=True)
         torch.set_num_threads(torch_threads)
 
 
+def _submit(
+    executor: Executor, work: Callable[[Sequence[Item]], UnitResult], unit: Sequence[Item]
+) -> Future[UnitResult]:
+    with uninterrupted():  # it may start processes
+        return executor.submit(work, unit)
+
+
 def _extract(extractor: Extractor, unit: Sequence[Item]) -> UnitResult:
+    """Works on a unit. An error that nobody foresaw names the utterance."""
     start = time.perf_counter()
-    result = extractor.extract(unit)
+    try:
+        result = extractor.extract(unit)
+    except CosyFlowError:
+        raise
+    except Exception as error:
+        if len(unit) > 1:
+            for item in unit:  # the one that fails by itself too
+                _extract(extractor, [item])
+        where = f"{unit[0].utt} ({unit[0].wav})" if len(unit) == 1 else f"{unit[0].utt} to {unit[-1].utt}, all at once"
+        log = write_traceback(error)
+        raise UnexpectedError(f"utterance {where}: {describe(error)}; its traceback is in {log}") from error
     result.run_time.total += time.perf_counter() - start
     return result
 

@@ -24,7 +24,7 @@ from cosyflow.training.member import end_with_parent
 
 TAIL_LINES = 20
 STOPPED = re.compile(r"^stopped (?:after|before) .*$", re.MULTILINE)
-"""What a process of a training says when it was asked to end (`cosyflow.training.__main__`)."""
+"""What a process of a training says when it was asked to end (`cosyflow.training.process`)."""
 USER_ERROR = "CosyFlowError: "
 REFUSAL = "Refusal: "
 """How torch's error file begins a message of ours."""
@@ -176,10 +176,10 @@ def _first_error(directory: Path) -> RankError | None:
 def _explain(status: int, error: RankError | None, tail: Sequence[str], log: Path) -> str:
     if error is not None and error.message.startswith(USER_ERROR):
         return error.message.removeprefix(USER_ERROR)
-    for line in tail:
-        sys.stdout.write(f"| {line}\n")
     if error is not None:
         return f"training failed on rank {error.rank}: {error.message}; its whole output is in {log}"
+    for line in tail:
+        sys.stdout.write(f"| {line}\n")
     return (
         f"training ended with status {status} and no process could say why (killed from outside, or out of memory?);"
         f" the whole output is in {log}"

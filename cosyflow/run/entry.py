@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cosyflow.progress import say
 from cosyflow.run import config, ends, plan, report
 from cosyflow.run.ends import End
 from cosyflow.run.stages import STAGES
+from cosyflow.unexpected import describe
 
 NOTHING, SOMETHING = "nothing", "something"
 """What there is to do."""
@@ -46,6 +48,11 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     except CosyFlowError as error:  # a store that was there for the checks and is no more
         _leave_failure(described, parameters, str(error))
         say("plan", f"failed: {error}")
+        sys.exit(1)
+    except Exception as error:
+        _leave_failure(described, parameters, f"{describe(error)}; its log has more")
+        traceback.print_exc()  # into the task's log, whose last lines Kubeflow shows
+        say("plan", f"failed: {describe(error)}")
         sys.exit(1)
     for warning in made.warnings:
         say("plan", f"warning: {warning}")

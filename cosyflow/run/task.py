@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from cosyflow.run.ends import End
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
 from cosyflow.stage import Manifest
+from cosyflow.unexpected import describe
 
 
 class Artifact(Protocol):
@@ -73,9 +75,13 @@ def run_stage(
         say(f"{stage} {name}", f"failed: {error}")
         sys.exit(1)
     except BaseException as error:
-        reason = f"{type(error).__name__}: {error}; its log has more"
+        reason = f"{describe(error)}; its log has more"
         ends.leave(found.run.data_root, End(stage, name, "failed", round(time.monotonic() - start, 3), reason))
-        raise
+        if not isinstance(error, Exception):
+            raise
+        traceback.print_exc()  # into the task's log, whose last lines Kubeflow shows
+        say(f"{stage} {name}", f"failed: {describe(error)}")
+        sys.exit(1)
     _describe(manifest, made, metrics)
 
 

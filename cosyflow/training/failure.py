@@ -16,6 +16,7 @@ from cosyflow import storage
 from cosyflow.errors import CosyFlowError, MachineError, NotFiniteError, OutageError, StoppedError
 from cosyflow.lease import OvertakenError
 from cosyflow.progress import say
+from cosyflow.unexpected import UnexpectedError
 
 FAILURE_FILE = "failure.json"
 WORK_VARIABLE = "COSYFLOW_WORK"
@@ -97,4 +98,4 @@ def leave_failure(model_dir: str, work: str, attempt: str, error: CosyFlowError 
 def _is_certain(error: Exception, attempt: str, before: Failure | None) -> bool:
     if isinstance(error, NotFiniteError):  # other ranks of the same attempt leave it too
         return before is not None and before.attempt != attempt and before.update == error.update
-    return not isinstance(error, OutageError | StoppedError | MachineError | OvertakenError)
+    return not isinstance(error, OutageError | StoppedError | MachineError | OvertakenError | UnexpectedError)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
 from cosyflow.errors import CosyFlowError, RefusalError
+from cosyflow.unexpected import describe, write_traceback
 
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -32,7 +36,8 @@ def member_of_a_job() -> Iterator[None]:
 
     When torchrun is killed, so is this process: torchrun gives its processes sessions of their own, where no other
     signal reaches them. An exception goes into torch's error file, from where the launcher takes the error of the
-    process that failed first; a user's error then ends the process with one line instead of a traceback.
+    process that failed first. What ends the process is one line; the traceback of a defect is in the log of the job,
+    or in a file that the line names.
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
@@ -49,4 +54,7 @@ def member_of_a_job() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except Exception as error:
         errors.record_exception(error)
-        raise
+        if ERROR_FILE in os.environ:  # torchrun started it: all that it prints goes into the log
+            traceback.print_exc()
+            sys.exit(f"error: rank {os.environ.get('RANK', '0')}: {describe(error)}")
+        sys.exit(f"error: {describe(error)}; its traceback is in {write_traceback(error)}")

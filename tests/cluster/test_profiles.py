@@ -15,7 +15,7 @@ import pytest
 from cosyflow import storage
 from cosyflow.cli import main
 from cosyflow.errors import CosyFlowError
-from cosyflow.training.__main__ import run
+from cosyflow.training.process import run
 from tests.cluster.conftest import BUCKET, SPEECH, STORE_HERE
 from tests.cluster.small_training import has_checkpoint, make_arguments
 

@@ -15,8 +15,8 @@ from cosyflow.config.load import load_config
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.models.vocoder.hift import HiFTGenerator
-from cosyflow.training.__main__ import run
 from cosyflow.training.arguments import Arguments
+from cosyflow.training.process import run
 from tests.local.speech_corpus import SpeechCorpus, make_speech_corpus, shortest_speech
 
 VERSIONS = ("cosyvoice", "cosyvoice2", "cosyvoice3")

@@ -13,8 +13,8 @@ import yaml
 from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.cli import main
 from cosyflow.errors import RefusalError
-from cosyflow.training.__main__ import run
 from cosyflow.training.arguments import Arguments
+from cosyflow.training.process import run
 from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
 
 SETTINGS = (

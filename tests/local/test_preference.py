@@ -12,9 +12,9 @@ import torch
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
 from cosyflow.standins.text_models import make_whisper_ranks
-from cosyflow.training.__main__ import run
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.language_model import build_language_model
+from cosyflow.training.process import run
 from tests.local.token_corpus import REPOSITORY, TokenCorpus, make_token_corpus
 
 SETTINGS = (

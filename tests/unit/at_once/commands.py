@@ -47,7 +47,7 @@ def _do(command: dict[str, Any]) -> int:
         os.dup2(log.fileno(), 2)
     time.sleep(command["delay"])
     if command["is_training"]:
-        from cosyflow.training.__main__ import main as train
+        from cosyflow.training.process import main as train
 
         sys.argv = ["training", *command["words"]]
         train()

@@ -31,7 +31,7 @@ write_report("", settings["data_root"], "run-1", "SUCCEEDED", "", str(Path(setti
 status = 0
 """
 cosyflow = partial(runs_without_torch, "cosyflow.cli.main")
-pipelines = partial(runs_without_torch, "pipelines.__main__")
+pipelines = partial(runs_without_torch, "pipelines.commands")
 
 
 @pytest.fixture(scope="module")

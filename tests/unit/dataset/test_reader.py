@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from cosyflow.dataset.index import build_index
 from cosyflow.dataset.loader import build_loader
 from cosyflow.dataset.plan import plan_epoch
 from cosyflow.dataset.reader import UtteranceReader
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.unexpected import UnexpectedError
 
 BUDGET = TokenBudget(20, lambda index: index.speech_len)
 
@@ -122,3 +125,40 @@ def test_an_error_in_a_worker_is_one_line(index, num_workers):
     with pytest.raises(CosyFlowError, match=message) as error:
         list(loader)
     assert "Traceback" not in str(error.value)
+
+
+def fails(utterances):
+    return 1 / 0
+
+
+def ends_its_process(utterances):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_that_nobody_foresaw_names_the_batch(index, num_workers):
+    plan = plan_epoch(index, 1, 0, 1, BUDGET)
+    loader = build_loader(plan, UtteranceReader(index), fails, num_workers=num_workers)
+    told = r"^a batch of (utt\d+, ){0,2}utt\d+( and 1 more)?: ZeroDivisionError: division by zero; its traceback is in .*\.log$"
+    with pytest.raises(UnexpectedError, match=told):
+        list(loader)
+
+
+@pytest.mark.medium
+def test_a_killed_worker_is_told_in_words(index):
+    plan = plan_epoch(index, 1, 0, 1, BUDGET)
+    loader = build_loader(plan, UtteranceReader(index), ends_its_process, num_workers=1)
+    with pytest.raises(UnexpectedError, match=r"DataLoader worker .*; did the machine have too little memory\?"):
+        list(loader)
+
+
+def test_an_outage_in_a_worker_stays_one(index, monkeypatch):
+    """It says nothing about another attempt, see `cosyflow.training.failure`."""
+
+    def unreachable(*_):
+        raise OutageError("s3://bucket: does not answer")
+
+    monkeypatch.setattr(UtteranceReader, "read", unreachable)
+    plan = plan_epoch(index, 1, 0, 1, BUDGET)
+    with pytest.raises(OutageError, match="does not answer"):
+        list(build_loader(plan, UtteranceReader(index), utterances_and_speech, num_workers=1))

@@ -42,7 +42,7 @@ def test_ten_steps_are_trained_and_their_weights_are_recognised(tmp_path: Path) 
     options = {"config": recipe, "model": "counter", "model_dir": model_dir, "train_data": "-", "cv_data": "-"}
     words = [f"--{name}={value}" for name, value in options.items()]
 
-    with_the_toy("from cosyflow.training.__main__ import main; main()", *words, "--max_steps=10")
+    with_the_toy("from cosyflow.training.process import main; main()", *words, "--max_steps=10")
 
     noted = yaml.safe_load((model_dir / "epoch_0_step_10.yaml").read_text())
     assert (noted["version"], noted["model"], noted["step"]) == ("toy", "counter", 10)

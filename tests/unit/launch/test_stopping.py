@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cosyflow.checkpoint.state import Position
-from cosyflow.training.__main__ import how_it_stopped
 from cosyflow.training.loop import Ending
+from cosyflow.training.process import how_it_stopped
 from tests.unit.packages import CHECKOUT
 
 LAUNCH = """

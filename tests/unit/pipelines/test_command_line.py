@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.__main__ import build_parser, main
+from pipelines.commands import build_parser, main
 from pipelines.options import read_settings
 
 
@@ -110,6 +110,6 @@ def test_an_image_lock_that_is_missing_is_refused_in_one_line(
 
 def test_help_is_there_before_the_large_packages_are_loaded() -> None:
     """A person who asks for help should not wait for PyTorch."""
-    source = "import sys, pipelines.__main__ as main; main.build_parser(); print(*{'torch', 'kfp'} & {*sys.modules})"
+    source = "import sys, pipelines.commands as main; main.build_parser(); print(*{'torch', 'kfp'} & {*sys.modules})"
     ended = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == ""

@@ -13,7 +13,7 @@ import yaml
 from cosyflow.errors import RefusalError
 from cosyflow.run.config import from_parameters
 from cosyflow.run.stages import STAGES, position
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.compiling import compile_pipelines
 from tests.unit.pipelines.graph import Graph
 

@@ -12,7 +12,7 @@ import pytest
 
 import components
 from cosyflow.run.config import FIELDS, PARAMETERS, default_of, kind_of
-from pipelines.__main__ import build_parser
+from pipelines.commands import build_parser
 from pipelines.cosyvoice import build_pipeline
 from pipelines.options import meaning
 

@@ -12,7 +12,7 @@ import yaml
 from cosyflow.run.config import FIELDS, from_parameters
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.unit.pipelines.conftest import SUBSETS
 
 

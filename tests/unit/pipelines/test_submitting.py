@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cosyflow.run.config import from_parameters, read_file
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.unit.pipelines.graph import Graph
 
 EXPERIMENT = {"experiment_id": "e-1", "display_name": "voices", "namespace": "team-a"}

@@ -33,6 +33,7 @@ LEFT_OUT = (
     "cosyflow.launch.surroundings", "cosyflow.launch.terminal", "cosyflow.training.failure",
     "cosyflow.training.heartbeat", "cosyflow.training.parent", "cosyflow.training.telemetry",
     "cosyflow.training.tracking", "cosyflow.lease", "cosyflow.processes", "cosyflow.scratch",
+    "cosyflow.beginning", "cosyflow.unexpected",
 )  # fmt: skip
 STAGES_PACKAGE = "cosyflow.run.stages"
 FAMILIES = "cosyflow.families"

@@ -79,7 +79,7 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
         "families/cosyvoice2/text.py": {"train"},
         "families/cosyvoice2/recipe.py": {"parquet", "train", "export"},
         "training/loop.py": {"train"},
-        "training/__main__.py": {"train"},  # of a process that the stage starts
+        "training/process.py": {"train"},  # of a process that the stage starts
         "release/average.py": {"average"},
         "release/export/formats.py": {"export"},
         "release/register.py": {"register"},

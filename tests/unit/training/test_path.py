@@ -12,8 +12,8 @@ import torch
 
 import cosyflow
 from cosyflow.cli import main
-from cosyflow.training.__main__ import run
 from cosyflow.training.arguments import Arguments
+from cosyflow.training.process import run
 from tests.local.token_corpus import RECIPE, make_token_corpus
 
 LIBRARY = Path(cosyflow.__file__).parent
@@ -70,5 +70,5 @@ def test_from_the_command_to_the_backward_pass_are_six_files(tmp_path: Path, mon
     with pytest.raises(Reached) as backward:
         run(arguments)  # what torchrun's processes do
     process = backward.value.files
-    assert process[0] == "training/__main__.py"
+    assert process[0] == "training/process.py"
     assert len(command + process) <= 6, " -> ".join(command + process)

@@ -1,0 +1,124 @@
+"""One process of a training run: `torchrun ... -m cosyflow.training OPTIONS`, with the options of `cosyflow train`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cosyflow.processes import make_user_known
+from cosyflow.training.arguments import Arguments, add_arguments, check_supported, read_recipe
+from cosyflow.training.failure import leaving_failure
+from cosyflow.training.member import member_of_a_job
+
+if TYPE_CHECKING:
+    from cosyflow.training.loop import Ending
+    from cosyflow.training.setup import Setup
+    from cosyflow.training.stop import StopRequest
+
+STOPPED = 143
+"""Exit status after a request to stop: 128 and SIGTERM, so that whoever started the run knows it is not finished."""
+ABANDONED = 75
+"""Exit status of the rank that stopped the run because nobody follows it: EX_TEMPFAIL, the same command goes on."""
+
+
+def main() -> None:
+    make_user_known()
+    parser = argparse.ArgumentParser(prog="python -m cosyflow.training", allow_abbrev=False)
+    add_arguments(parser)
+    arguments = Arguments.of(parser.parse_args())
+    with member_of_a_job(), leaving_failure(arguments.model_dir):  # before torch is imported, which takes seconds
+        ending = run(arguments)
+    if not ending.finished:
+        if ending.reason:
+            print(ending.reason, file=sys.stderr)  # noqa: T201
+        print(how_it_stopped(ending), file=sys.stderr)  # noqa: T201
+        sys.exit(ABANDONED if ending.reason else STOPPED)
+
+
+def how_it_stopped(ending: Ending) -> str:
+    """A line for a run that was asked to stop. What it had computed is in a checkpoint, if it had computed anything."""
+    if not ending.position.update:
+        return "stopped before the first update, nothing was saved; the same command begins again"
+    return f"stopped after update {ending.position.update}, which is saved; the same command goes on"
+
+
+def run(arguments: Arguments) -> Ending:
+    """Trains as one of the processes that torchrun started, or alone.
+
+    Raises:
+        CosyFlowError: what is asked for is not there, or an input is wrong.
+    """
+    from cosyflow.backends import keep_freed_memory
+    from cosyflow.checkpoint.state import Position
+    from cosyflow.training.folder import check_folder
+    from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
+    from cosyflow.training.loop import Ending
+    from cosyflow.training.parent import PARENT_VARIABLE, watching_parent
+    from cosyflow.training.ranks import process_group
+    from cosyflow.training.setup import Setup
+    from cosyflow.training.stop import StopRequest
+    from cosyflow.training.turn import our_turn
+
+    check_supported(arguments)
+    recipe = read_recipe(arguments)
+    with process_group(arguments.dist_backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
+        heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
+        parent = os.environ.get(PARENT_VARIABLE, "") if ranks.is_first else ""
+        setup = Setup(arguments, recipe, ranks)
+        with (
+            watching(heartbeat, on_stale=stop.ask),
+            watching_parent(parent, on_end=stop.ask),
+            our_turn(arguments.model_dir, arguments.model, ranks, stop.__bool__, setup.log) as is_ours,
+        ):
+            if not is_ours:
+                return Ending(Position(), finished=False, reason=stop.reason)
+            if ranks.is_first:
+                check_folder(arguments, setup.conf)
+            if ranks.device.type == "cpu":
+                keep_freed_memory()
+            return _train(setup, stop)
+
+
+def _train(setup: Setup, stop: StopRequest) -> Ending:
+    """Trains the part, with checkpoints and metrics written by the first rank."""
+    from cosyflow.checkpoint.writer import CheckpointWriter
+    from cosyflow.training.engine import ENGINES
+    from cosyflow.training.loop import Training, train
+    from cosyflow.training.parts import build_part, load_start
+    from cosyflow.training.result import write_result
+    from cosyflow.training.resumption import check_fits, choose_resumption, fit_to_ranks
+    from cosyflow.training.telemetry import Telemetry, peak_flops
+    from cosyflow.training.tracking import Tracker
+    from cosyflow.training.tracking.sinks import sinks
+
+    arguments, conf, ranks = setup.arguments, setup.conf, setup.ranks
+    setup.log(f"{setup.recipe.version} on {ranks.world_size} x {ranks.device.type}, {setup.compute_dtype}")
+    resumption = choose_resumption(arguments, ranks, setup.log)
+    part = build_part(setup)
+    resumption = fit_to_ranks(resumption, part.data, arguments.model_dir, ranks, setup.log)
+    if resumption is None:
+        load_start(part, setup)
+    else:
+        setup.log(f"goes on from {resumption.name}")
+        check_fits(part.objective.model, resumption)
+    training = Training(part.objective.to(ranks.device), part.data, conf, ENGINES[arguments.train_engine](ranks))
+
+    writer, tracker = None, Tracker()
+    if ranks.is_first:
+        done = resumption.position.update if resumption else 0
+        writer = CheckpointWriter(arguments.model_dir, setup.settings, conf.keep_last, conf.keep_best, done)
+        tracker = Tracker(sinks(arguments, setup.settings, done))
+    peak = peak_flops(ranks.device) if setup.compute_dtype == "bfloat16" else None
+    telemetry = Telemetry(conf, ranks, setup.log, tracker.write, peak)
+    finished = False
+    try:
+        ending = train(training, telemetry, writer, resumption, stop, arguments.max_steps)
+        finished = ending.finished
+    finally:
+        tracker.close(finished)
+    if ranks.is_first and finished:
+        write_result(arguments.model_dir, ending.position, ranks, telemetry.tokens_per_second())
+    ranks.barrier()
+    return ending

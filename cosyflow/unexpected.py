@@ -1,0 +1,66 @@
+"""Exceptions that nobody foresaw, in words that name what was worked on.
+
+Readers of other people (Arrow, PyTorch, libsndfile, ONNX Runtime, YAML, zip, tar) raise nearly everything for damaged
+bytes; a user is told the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cosyflow.errors import CosyFlowError
+
+LONGEST = 300
+"""Characters of a foreign exception's text that are repeated: some have a whole file in it."""
+
+
+class UnexpectedError(CosyFlowError):
+    """Work failed in a way that nobody foresaw, which says nothing about another attempt at it."""
+
+
+@contextmanager
+def reading(name: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Names a file in whatever its reader raises that is not ours.
+
+    Args:
+        name: path or URI of the file.
+        kind: what it should be, e.g. "a parquet file".
+
+    Raises:
+        CosyFlowError: the `with` body raised an Exception.
+    """
+    try:
+        yield
+    except CosyFlowError:
+        raise
+    except RecursionError as error:
+        raise CosyFlowError(f"{name}: nested too deeply for {kind}; correct it") from error
+    except MemoryError as error:
+        raise CosyFlowError(f"{name}: asks for more memory than there is; is it damaged?") from error
+    except Exception as error:
+        raise CosyFlowError(f"{name}: damaged, or not {kind} ({describe(error)}); make or fetch it again") from error
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line of bearable length."""
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{os.fsdecode(error.filename)}: " if error.filename and not isinstance(error.filename, int) else ""
+        return f"{named}{error.strerror}"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def write_traceback(error: BaseException) -> str:
+    """Writes the traceback into a file, which is named to the user, and returns its name."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="cosyflow-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            traceback.print_exception(error, file=file)
+    except OSError as trouble:
+        return f"no file ({trouble.strerror})"
+    return file.name
