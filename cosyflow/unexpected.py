@@ -1,7 +1,7 @@
 """Exceptions that nobody foresaw, in words that name what was worked on.
 
 Readers of other people (Arrow, PyTorch, libsndfile, ONNX Runtime, YAML, zip, tar) raise nearly everything for damaged
-bytes; a user is told the file.
+bytes; a user wants to know the file.
 """
 
 from __future__ import annotations

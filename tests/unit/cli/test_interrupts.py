@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.packages import CHECKOUT
 
-DELAYS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
+DELAYS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
 """Seconds after Python, for which nobody here can speak, has come to our code, whose first statement is `listen`."""
 BEGINS = """
 import runpy, sys

@@ -139,7 +139,7 @@ def ends_its_process(utterances):
 def test_an_error_that_nobody_foresaw_names_the_batch(index, num_workers):
     plan = plan_epoch(index, 1, 0, 1, BUDGET)
     loader = build_loader(plan, UtteranceReader(index), fails, num_workers=num_workers)
-    told = r"^a batch of (utt\d+, ){0,2}utt\d+( and 1 more)?: ZeroDivisionError: division by zero; its traceback is in .*\.log$"
+    told = r"^a batch of (utt\d+, ){0,2}utt\d+( and 1 more)?: ZeroDivisionError: .*; its traceback is in .*\.log$"
     with pytest.raises(UnexpectedError, match=told):
         list(loader)
 
