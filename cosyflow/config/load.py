@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,22 +12,13 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from cosyflow.config.official.recognition import family_in_text, is_official
+from cosyflow.config.plain_yaml import PlainLoader
 from cosyflow.config.recipe import Recipe, recipe_class
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.families import family_names
 
 Location = tuple[str | int, ...]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, except that 1e-5 is a number, as in YAML 1.2."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
 
 
 class RecipeError(RefusalError):
@@ -45,14 +35,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or keys are unknown, missing, doubled, mistyped or impossible.
     """
-    text = _read(Path(path))
+    text = read_text(Path(path))
+    if is_official(text):
+        raise RecipeError([_is_official(str(path), text)])
     lines: dict[Location, int] = {}
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = yaml.compose(text, Loader=PlainLoader)
         if not isinstance(node, yaml.MappingNode):
             raise RecipeError([Problem("recipe", f"{path}:1: not a mapping of keys to values; write KEY: VALUE")])
         problems = list(_index_lines(node, (), lines, str(path)))
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        values = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - PlainLoader is a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError([Problem("recipe", f"{path}:{line}: not YAML: {error.problem}")]) from error
@@ -64,7 +56,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _read(path: Path) -> str:
+def _is_official(path: str, text: str) -> Problem:
+    """The official settings files have what a recipe has, in another form."""
+    family = family_in_text(text)
+    ready = f"take --config {family} if its values are the released ones, or " if family else ""
+    make = f"make a recipe of it: cosyflow convert-recipe {path} > RECIPE.yaml"
+    return Problem("recipe", f"{path}: the official settings (HyperPyYAML), not a recipe; {ready}{make}")
+
+
+def values_of(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values, from which `load_config` makes the same."""
+    values: dict[str, Any] = json.loads(TypeAdapter(type(recipe)).dump_json(recipe))
+    return values
+
+
+def read_text(path: Path) -> str:
+    """The text of a settings file. Raises RecipeError when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -105,7 +112,7 @@ def _apply_override(values: dict[str, Any], override: str, lines: dict[Location,
             yield Problem(key, f"command line: {'.'.join(parents[: position + 1])} has no keys below it")
             return
     try:
-        section[last] = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        section[last] = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - PlainLoader is a SafeLoader
     except yaml.YAMLError:
         yield Problem(key, f"command line: the value {text!r} is not YAML")
     lines[tuple(key.split("."))] = 0
