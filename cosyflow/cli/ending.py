@@ -33,6 +33,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tracking": ("mlflow",),
     "deepspeed": ("deepspeed",),
     "demo": ("espeakng_loader",),
+    "evaluation": ("rapidfuzz",),
 }
 """Modules that the core of the package does not bring, by the extra that does."""
 

@@ -12,7 +12,7 @@ from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
 from cosyflow.config.options import STAGE_NAMES as STAGES
 
-TOOLS = ("import", "convert-recipe", "stand-ins", "inspect", "synthesize", "models", "gc")
+TOOLS = ("import", "convert-recipe", "stand-ins", "inspect", "synthesize", "evaluate", "judges", "models", "gc")
 
 
 def module_name(command: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from cosyflow import families
 from cosyflow.config.data import CorpusConf, FilterConf
 from cosyflow.config.flow import FlowConfig
+from cosyflow.config.gate import GateConf
 from cosyflow.config.llm import DPOConfig, LMConfig
 from cosyflow.config.mel import MelConf
 from cosyflow.config.training import GanTrainConf, TrainConf
@@ -52,6 +53,8 @@ class Recipe:
     """Of the llm and the flow."""
     train_conf_gan: GanTrainConf = field(default_factory=GanTrainConf)
     """Of the vocoder."""
+    gate: GateConf = field(default_factory=GateConf)
+    """When a trained model becomes the champion."""
 
     def conf_of(self, part: str) -> TrainConf:
         """How a part is trained."""

@@ -67,16 +67,24 @@ class PromptReader:
             CosyFlowError: it is too short, or the speech tokenizer is not that of the recipe's models.
         """
         wav = request.prompt_wav
+        tokens, mel = self._align(self.tokens(wav), self._mel(wav))
+        if not tokens:
+            raise CosyFlowError(f"{wav}: too short for a speech token, give a few seconds of speech")
+        return Prompt(tokens, mel, torch.tensor(_extract(self.embedder, wav))[None])
+
+    def tokens(self, wav: str) -> list[int]:
+        """The speech tokens of a recording.
+
+        Raises:
+            CosyFlowError: it cannot be used, or the speech tokenizer is not that of the recipe's models.
+        """
         tokens = [int(token) for token in _extract(self.tokenizer, wav)]
         if max(tokens) >= self.recipe.llm.layout.speech_ids:
             raise CosyFlowError(
                 f"{wav}: its speech tokens go up to {max(tokens)}, the language model has"
                 f" {self.recipe.llm.layout.speech_ids}; is the speech tokenizer that of its training?"
             )
-        tokens, mel = self._align(tokens, self._mel(wav))
-        if not tokens:
-            raise CosyFlowError(f"{wav}: too short for a speech token, give a few seconds of speech")
-        return Prompt(tokens, mel, torch.tensor(_extract(self.embedder, wav))[None])
+        return tokens
 
     def _mel(self, wav: str) -> Tensor:
         """[1, frames, mel channels], of the audio at the recipe's own rate."""

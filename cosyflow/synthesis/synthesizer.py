@@ -80,7 +80,10 @@ class Synthesizer:
         Raises:
             CosyFlowError: the text has tokens that the language model does not know.
         """
-        tokens = list(self.speech_tokens(request, prompt, seed))
+        return self.waveform(list(self.speech_tokens(request, prompt, seed)), prompt, seed)
+
+    def waveform(self, tokens: Sequence[int], prompt: Prompt, seed: int = 0) -> Tensor:
+        """The waveform of speech tokens, as `speak` gives it."""
         mel = self.mel(tokens, prompt, seed)
         waveform = self.vocoder.inference(mel, rng=self._vocoder_generator(seed)).waveform
         return waveform[0].cpu()

