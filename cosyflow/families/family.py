@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cosyflow.errors import Problem, RefusalError
+from cosyflow.families.released import Release
 
 Keys = Mapping[str, tuple[str, ...]]
 """Names of settings, by the dotted key of the section of a recipe that has them."""
@@ -58,6 +59,8 @@ class Family:
     speech_tokenizer: SpeechTokenizer
     parts: Mapping[str, Part]
     """By name, in the order in which they speak."""
+    release: Release | None = None
+    """The released model; None where there is none."""
 
     def part(self, name: str) -> Part:
         """The part of a name. Raises RefusalError when the family has none of that name."""

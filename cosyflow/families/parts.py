@@ -5,6 +5,8 @@ from __future__ import annotations
 from cosyflow.families.family import Part
 
 QWEN2_FOLDER = "CosyVoice-BlankEN"
+QWEN2_TOKENIZER = ("vocab.json", "merges.txt")
+QWEN2_SIZES = "config.json"
 WHISPER_RANKS = "multilingual.tiktoken"
 VOCODERS = ("hift.pt", "hifigan.pt")
 """Names of a vocoder's weights: the generator alone, or with the discriminators of its training."""

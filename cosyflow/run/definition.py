@@ -54,6 +54,11 @@ def the_manifest(folder: str, record: Record) -> Manifest | None:
     return find_finished(folder)
 
 
+def no_files(record: Record) -> tuple[str, ...]:
+    """The files of the pretrained directory that most stages read."""
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A stage of the pipeline.
@@ -67,6 +72,7 @@ class Stage:
         settings: a frozen dataclass of all that names the work in addition to its inputs, for a subset or model.
         work: makes the outputs in `Job.output`.
         check: what is wrong with a run from this stage's view, before any work; it must be quick and write nothing.
+        pretrained_files: names of files of the pretrained directory whose content makes its outputs.
         check_inputs: what is wrong with finished inputs, for a run that is to work on them.
         find: the manifest of finished work in a folder.
         accepts: why finished work of the right key is still not what is asked for; "" when it is.
@@ -84,6 +90,7 @@ class Stage:
     settings: Callable[[Record, str, Digests], Any]
     work: Callable[[Job], StageResult]
     check: Callable[[Record], Iterator[Problem]] = nothing_wrong
+    pretrained_files: Callable[[Record], tuple[str, ...]] = no_files
     check_inputs: Callable[[Record, tuple[Manifest, ...]], Iterator[Problem]] = any_inputs
     find: Callable[[str, Record], Manifest | None] = the_manifest
     accepts: Callable[[Manifest, Record], str] = anything_goes

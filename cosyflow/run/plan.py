@@ -20,6 +20,7 @@ from cosyflow.run.execute import SKIPPED, point_to, skipped
 from cosyflow.run.recipes import NO_SUBSETS, is_usable
 from cosyflow.run.record import Record
 from cosyflow.run.stages import STAGES
+from cosyflow.run.stages.pretrained_files import other_files
 from cosyflow.stage import LATEST
 
 SUBSET_LISTS = ("train_subsets", "dev_subsets", "test_subsets")
@@ -105,7 +106,20 @@ def examine(settings: Mapping[str, Any]) -> Examined:
     ]
     if unfit:
         raise RefusalError(unfit)
+    problems += _strange_files(record, links, digests)
+    if wrong := [problem for problem in problems if not problem.is_warning]:
+        raise RefusalError(wrong)
     return Examined(record, links, digests, tuple(map(str, problems)))
+
+
+def _strange_files(record: Record, links: tuple[Link, ...], digests: Digests) -> list[Problem]:
+    """What of the pretrained directory the work to be done reads, and is not what its name says."""
+    stages = [link.stage for link in links if link.finished is None and link.stage.is_selected(record)]
+    names = dict.fromkeys(name for stage in stages for name in stage.pretrained_files(record))
+    try:
+        return list(other_files(record, names, digests)) if names else []
+    except CosyFlowError as error:
+        return [Problem("pretrained_dir", str(error))]
 
 
 def look(settings: Mapping[str, Any]) -> tuple[Record | None, list[Problem]]:

@@ -12,13 +12,11 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.families import facet
-from cosyflow.families.parts import QWEN2_FOLDER, WHISPER_RANKS
+from cosyflow.families.parts import QWEN2_FOLDER, QWEN2_TOKENIZER, WHISPER_RANKS
 from cosyflow.pretrained import how_to_get
 from cosyflow.text import special_tokens
 
 EMPTY_PIECE = "="  # the last line of the released rank file, a token of no bytes
-
-QWEN2_FILES = ("vocab.json", "merges.txt")
 
 
 class Tokenizer:
@@ -82,7 +80,7 @@ def qwen2_tokenizer(directory: str, special: Sequence[str]) -> Tokenizer:
 
     inner = storage.join(directory, QWEN2_FOLDER)
     folder = inner if storage.exists(storage.join(inner, "vocab.json")) else directory
-    for name in QWEN2_FILES:
+    for name in QWEN2_TOKENIZER:
         if not storage.exists(storage.join(folder, name)):
             raise CosyFlowError(f"{storage.join(folder, name)}: no such file; {how_to_get(QWEN2_FOLDER)}")
     try:

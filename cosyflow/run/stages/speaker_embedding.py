@@ -49,6 +49,10 @@ def check(record: Record) -> Iterator[Problem]:
     yield from missing_device(record)
 
 
+def pretrained_files(record: Record) -> tuple[str, ...]:
+    return (SPEAKER_MODEL,)
+
+
 STAGE = Stage(
     name="speaker-embedding",
     number=1,
@@ -59,6 +63,7 @@ STAGE = Stage(
     settings=settings,
     work=work,
     check=check,
+    pretrained_files=pretrained_files,
     accepts=too_many_rejects,
     shared=True,
 )

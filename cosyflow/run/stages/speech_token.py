@@ -54,6 +54,10 @@ def _tokenizer(record: Record) -> str:
     return locate(record.run.pretrained_dir, family(record.version).speech_tokenizer.file)
 
 
+def pretrained_files(record: Record) -> tuple[str, ...]:
+    return (family(record.version).speech_tokenizer.file,)
+
+
 STAGE = Stage(
     name="speech-token",
     number=2,
@@ -64,5 +68,6 @@ STAGE = Stage(
     settings=settings,
     work=work,
     check=check,
+    pretrained_files=pretrained_files,
     accepts=too_many_rejects,
 )

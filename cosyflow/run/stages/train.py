@@ -20,6 +20,8 @@ from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.families import families, family
 from cosyflow.families.family import Part
+from cosyflow.families.parts import QWEN2_SIZES, QWEN2_TOKENIZER
+from cosyflow.pretrained import how_to_get, is_stand_in
 from cosyflow.provenance import RUN_TAGS_VARIABLE, is_local
 from cosyflow.run.config import AUTO
 from cosyflow.run.definition import Job, Stage
@@ -36,6 +38,8 @@ PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_bes
 """Settings of train_conf that say how far a training goes and what is kept of it."""
 
 RECIPE_FILE = "recipe.yaml"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+"""Names of a text model's weights in a folder of Hugging Face's form; the first is that of the released ones."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,39 @@ def check(record: Record) -> Iterator[Problem]:
     if run.resume_from and storage.exists(run.resume_from) and not _has_state(run.resume_from):
         text = f"{run.resume_from}: not the checkpoint of a whole epoch with its state in the same folder; name another"
         yield Problem("resume_from", text)
-    if not _qwen(record):
-        yield from missing_file(record, family(record.version).text_tokenizer)
+    yield from _missing_pretrained(record)
     yield from _check_launch(record)
     from cosyflow.training.arguments import unsupported
 
     yield from unsupported(arguments_of(record, "", "", ""))
+
+
+def _missing_pretrained(record: Record) -> Iterator[Problem]:
+    """What the pretrained directory lacks: a tokenizer, a text model, or, to be warned of, weights to start from."""
+    part, directory, checkpoint = part_of(record), record.run.pretrained_dir, _checkpoint(record)
+    if not _qwen(record):
+        yield from missing_file(record, family(record.version).text_tokenizer)
+    elif record.run.qwen_pretrain_path == AUTO:
+        needed = QWEN2_TOKENIZER if checkpoint else (*QWEN2_TOKENIZER, QWEN2_SIZES)
+        for name in needed:
+            yield from missing_file(record, storage.join(part.text_model, name))
+        if not checkpoint and not any(in_pretrained(record, storage.join(part.text_model, name)) for name in WEIGHTS):
+            yield from missing_file(record, storage.join(part.text_model, WEIGHTS[0]))
+    if record.run.checkpoint == AUTO and not checkpoint and directory and not is_stand_in(directory):
+        text = (
+            f"{directory} has no {part.weights[0]}, so the {part.name} does not start from released weights;"
+            f" {how_to_get(*part.weights, version=record.version)}, or leave checkpoint empty"
+        )
+        yield Problem("checkpoint", text, is_warning=True)
+
+
+def pretrained_files(record: Record) -> tuple[str, ...]:
+    """The weights that the training starts from, where they are those of the pretrained directory."""
+    part = part_of(record)
+    if record.run.checkpoint == AUTO and _checkpoint(record):
+        return part.weights[:1]
+    is_text_model = part.text_model and record.run.qwen_pretrain_path == AUTO
+    return (storage.join(part.text_model, WEIGHTS[0]),) if is_text_model else ()
 
 
 def _has_state(checkpoint: str) -> bool:
@@ -362,6 +393,7 @@ STAGE = Stage(
     settings=settings,
     work=work,
     check=check,
+    pretrained_files=pretrained_files,
     find=find,
     accepts=accepts,
     processes_outlive=True,

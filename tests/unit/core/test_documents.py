@@ -26,7 +26,23 @@ from tests.documents import ROOT, Block, blocks, commands, inline_commands, name
 PAGES = pages()
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SHELL = [block for block in BLOCKS if block.info.startswith(("bash", "console"))]
-PROGRAMS_OF_OTHERS = {"aws", "docker", "git", "grep", "kind", "openssl", "pip", "sed", ".", "cd", "mkdir", "cp"}
+PROGRAMS_OF_OTHERS = {
+    "hf",
+    "modelscope",
+    "sha256sum",
+    "aws",
+    "docker",
+    "git",
+    "grep",
+    "kind",
+    "openssl",
+    "pip",
+    "sed",
+    ".",
+    "cd",
+    "mkdir",
+    "cp",
+}
 OWN_FOLDERS = re.compile(r"(\.ci|conf|docs|images|k8s|tests|pipelines|components)/\S+")
 MAKE_VARIABLE = re.compile(r"([A-Z_]+)=.*")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

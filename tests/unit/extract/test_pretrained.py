@@ -29,6 +29,10 @@ def test_what_is_there_is_found(tmp_path: Path) -> None:
     [
         ((SPEAKER_MODEL,), "campplus.onnx: no such file; copy campplus.onnx from a released .* cosyflow stand-ins DIR"),
         (VOCODERS, "hift.pt: no such file; copy hift.pt or hifigan.pt from a released CosyVoice model$"),
+        (
+            ("speech_tokenizer_v2.onnx",),
+            r"model \(FunAudioLLM/CosyVoice2-0.5B on Hugging Face, iic/CosyVoice2-0.5B on Mod",
+        ),
         (("llm.pt",), "llm.pt: no such file; copy llm.pt from a released CosyVoice model$"),
     ],
 )

@@ -24,7 +24,7 @@ from cosyflow.stage import Manifest, StageResult
 
 TOKENIZERS = tuple(each.speech_tokenizer.file for each in families())
 WEIGHTS = ("llm.pt", "flow.pt", "hift.pt")
-QWEN_FILES = ("config.json", "model.safetensors", "vocab.json")
+QWEN_FILES = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
 SUBSETS = {"train_subsets": ["train-a", "train-b"], "dev_subsets": ["dev"], "test_subsets": ["none"]}
 EVERY_SUBSET = (*SUBSETS["train_subsets"], *SUBSETS["dev_subsets"])
 
