@@ -31,7 +31,7 @@ ALL = ""
 OF_A_RUN: dict[str, str] = {
     # where data lie, how far a run goes, how much at a time and how patiently: nothing
     "data_root": "register",  # the registry of a local run lies beside it
-    "start_stage stop_stage max_reject_share num_processes": "",
+    "start_stage stop_stage max_reject_share num_processes device": "",
     "num_workers prefetch pin_memory experiment ui_url subsets_at_once resources": "",
     "launcher job num_nodes gpus_per_node": "",
     "deepspeed_config deepspeed_save_states": "",  # of an engine that is not chosen
