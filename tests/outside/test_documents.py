@@ -65,11 +65,11 @@ def make_clone(place: Path) -> Path:
     for words in listed:
         output = subprocess.run([*git, *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
         for name in filter(None, output.split("\0")):
-            if (ROOT / name).exists():
+            if (ROOT / name).is_file():
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, place / name)
             else:
-                (place / name).unlink()
+                (place / name).unlink(missing_ok=True)
     (place / ".venv").symlink_to(Path(sys.executable).parents[1])
     for name in ("pyproject.toml", "uv.lock"):  # older than the environment, which is made of them
         os.utime(place / name, (0, 0))
@@ -78,7 +78,7 @@ def make_clone(place: Path) -> Path:
 
 def speech_in_files(clone: Path) -> None:
     """A corpus of one's own: audio with its text beside it, in a folder for each speaker."""
-    speak_corpus(clone / "spoken", SPEAKERS)
+    speak_corpus(clone / "spoken", SPEAKERS[:6])
     for text in (clone / "spoken").rglob("*.normalized.txt"):
         name = text.name.removesuffix(".normalized.txt")
         folder = clone / "my_corpus" / text.parents[1].name
