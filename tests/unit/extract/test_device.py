@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cosyflow.extract.device import PROVIDER, VARIABLE, why_no_cuda
 from cosyflow.extract.model import SPEAKER, ModelFile, OnnxModel
 from tests.unit.extract.conftest import CorpusWriter, SoundWriter
 
-NO_DRIVER = "Found no NVIDIA driver on your system"
+WHY_NOT = why_no_cuda()
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 
@@ -30,7 +31,7 @@ def words(models: Path, sound: SoundWriter, write_corpus: CorpusWriter, tmp_path
 
 def test_the_reason_is_that_of_this_machine() -> None:
     assert PROVIDER in onnxruntime.get_available_providers(), "onnxruntime-gpu is installed"
-    assert why_no_cuda() == NO_DRIVER
+    assert re.match("Found no NVIDIA driver|No CUDA GPUs are available|Torch not compiled with CUDA", WHY_NOT)
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])
@@ -45,7 +46,7 @@ def test_cuda_that_was_asked_for_and_is_not_there_fails_with_the_reason(
         monkeypatch.setenv(VARIABLE, "cuda")
     assert main(words(*(["--device", "cuda"] if how == "option" else []))) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"campplus.onnx: cuda was asked for (--device, {VARIABLE}, or the run's device), and {NO_DRIVER}" in line
+    assert f"campplus.onnx: cuda was asked for (--device, {VARIABLE}, or the run's device), and {WHY_NOT}" in line
     assert not list((tmp_path / "out").rglob("utt2embedding.pt"))
 
 
@@ -53,7 +54,7 @@ def test_auto_computes_on_the_cpu_and_says_why(
     words: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words()) == 0
-    assert f"campplus.onnx on CPU (no CUDA: {NO_DRIVER}), " in capsys.readouterr().out
+    assert f"campplus.onnx on CPU (no CUDA: {WHY_NOT}), " in capsys.readouterr().out
     assert (tmp_path / "out" / "utt2embedding.pt").exists()
 
 
