@@ -88,8 +88,6 @@ def speech_in_files(clone: Path) -> None:
     shutil.rmtree(clone / "spoken")
 
 
-def data_root(clone: Path) -> None:
-    (clone / "exp" / "data").mkdir(parents=True)
-
-
-GIVEN: Mapping[str, Callable[[Path], None]] = {"README.md": speech_in_files, "docs/runs.md": data_root}
+GIVEN: Mapping[str, Callable[[Path], None]] = dict.fromkeys(
+    ("README.md", "docs/own-speech.md", "docs/runs.md"), speech_in_files
+)

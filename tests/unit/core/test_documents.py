@@ -19,7 +19,7 @@ from cosyflow.evaluation.judges.named import find_judges
 from cosyflow.launch.settings import read_settings as read_job
 from cosyflow.run import config
 from cosyflow.run.record import Record
-from pipelines.__main__ import build_parser as build_pipelines_parser
+from pipelines.commands import build_parser as build_pipelines_parser
 from pipelines.options import read_settings
 from tests.documents import ROOT, Block, blocks, commands, inline_commands, name_of, pages, prose
 
