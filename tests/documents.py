@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
 MARKS = re.compile(r"bash (run|ci)|(bash|console) only parsed: \S.*|yaml (run|job|resources|judges)|text|mermaid")
 INLINE = re.compile(r"`((?:\.venv/bin/)?(?:cosyflow|python -m pipelines|make|kfp|kubectl) [^`:]+)`")
+LINK = re.compile(r"\]\((?!\w+:)([^)#]*)(?:#([^)]+))?\)")
 COMMENT = re.compile(r"(?:^|[ \t]+)# .*$", re.MULTILINE)
 SEPARATORS = set(";&|()\n")
 REDIRECTIONS = set("<>")
@@ -78,6 +79,17 @@ def blocks(page: Path) -> list[Block]:
 def prose(page: Path) -> str:
     """A page without its blocks."""
     return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """Where the links of a page to other files of the checkout lead: a path from the page on, and a heading or ""."""
+    return [(match[1], match[2] or "") for match in LINK.finditer(prose(page))]
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which links know the headings of a page."""
+    found = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 def inline_commands(page: Path) -> list[list[str]]:

@@ -21,7 +21,7 @@ from cosyflow.run import config
 from cosyflow.run.record import Record
 from pipelines.commands import build_parser as build_pipelines_parser
 from pipelines.options import read_settings
-from tests.documents import ROOT, Block, blocks, commands, inline_commands, name_of, pages, prose
+from tests.documents import ROOT, Block, blocks, commands, headings, inline_commands, links, name_of, pages, prose
 
 PAGES = pages()
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -64,6 +64,14 @@ def test_a_block_says_how_it_is_tested(block: Block) -> None:
 def test_commands_are_in_marked_blocks_only(page: Path) -> None:
     loose = r"^(?: {4}|\t)\s*(?:\$ |\.venv/bin/)?(?:cosyflow|python|make|kubectl|kfp|KUBECONFIG=\S+) .*"
     assert re.findall(loose, prose(page), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, heading in links(page):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name_of(page)}: there is no {path}"
+        assert not heading or heading in headings(target), f"{name_of(page)}: {target.name} has no heading #{heading}"
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

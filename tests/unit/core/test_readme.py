@@ -1,4 +1,4 @@
-"""The README names every option of every command, with its default, and no other."""
+"""README names every command, with every option and its default, and no other; and it leads to every page of docs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from cosyflow.cli.main import STAGES, TOOLS, build_parser
+from pipelines.commands import build_parser as build_pipelines_parser
+from tests.documents import ROOT
 
-README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = README.partition("\n## Every stage is a command\n")[2].partition("\n## ")[0]
 ROW = re.compile(r"^\| `(?P<command>[a-z-]+)` \| (?P<options>.*) \|$", re.MULTILINE)
 
 
@@ -29,9 +32,27 @@ def describe(action: argparse.Action) -> str:
     return f"{name} ({default})"
 
 
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+
+
+def test_the_table_has_the_commands_that_the_help_shows() -> None:
+    assert sorted(row["command"] for row in ROW.finditer(COMMANDS)) == sorted(commands_of(build_parser()))
+
+
+@pytest.mark.parametrize("command", commands_of(build_pipelines_parser()))
+def test_every_command_of_the_pipeline_is_named(command: str) -> None:
+    assert f"python -m pipelines {command}" in README
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_page_is_linked(page: Path) -> None:
+    assert f"](docs/{page.name}" in README
+
+
 @pytest.mark.parametrize("command", [*STAGES, *TOOLS])
 def test_every_option_is_in_the_readme(command: str) -> None:
-    rows = {row["command"]: row["options"] for row in ROW.finditer(README)}
-    commands = next(action for action in build_parser(command)._actions if isinstance(action.choices, dict))
-    options = [describe(action) for action in commands.choices[command]._actions if action.dest != "help"]
+    rows = {row["command"]: row["options"] for row in ROW.finditer(COMMANDS)}
+    parser = commands_of(build_parser(command))[command]
+    options = [describe(action) for action in parser._actions if action.dest != "help"]
     assert rows[command] == ", ".join(options)
