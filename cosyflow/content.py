@@ -21,7 +21,7 @@ from contextlib import nullcontext, suppress
 from contextvars import copy_context
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, MissingError, StoreError
 from cosyflow.progress import Progress
 from cosyflow.storage import Fingerprint
 
@@ -240,7 +240,7 @@ def _state(uri: str, missing_ok: bool) -> Fingerprint | None:
     try:
         return storage.fingerprint(uri)
     except CosyFlowError as error:
-        if missing_ok and not isinstance(error, OutageError):
+        if missing_ok and (isinstance(error, MissingError) or not isinstance(error, StoreError)):
             return None
         raise
 

@@ -17,8 +17,32 @@ class CosyFlowError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-class OutageError(CosyFlowError):
-    """A store did not answer for so long that waiting ended. It says nothing about what was asked for."""
+class MissingError(CosyFlowError):
+    """There is nothing at an address."""
+
+
+class PlaceError(CosyFlowError):
+    """A store or a disk failed or refused. It says nothing about what is in the file that was asked for."""
+
+
+class StoreError(PlaceError):
+    """A store refused, or gave other bytes than it has, also when asked again.
+
+    Attributes:
+        code: what the store calls it, e.g. "AccessDenied", or the name of what happened on the way.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class MissingObjectError(StoreError, MissingError):
+    """A store has no object of that name."""
+
+
+class OutageError(StoreError):
+    """A store did not answer for so long that waiting ended."""
 
 
 class StoppedError(CosyFlowError):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, PlaceError
 
 MANIFEST = "manifest.json"
 LATEST = "latest.json"
@@ -99,6 +99,8 @@ def find_finished(folder: str) -> Manifest | None:
         return None
     try:
         return Manifest.read(uri)
+    except PlaceError:
+        raise
     except CosyFlowError:
         return None
 

@@ -17,7 +17,7 @@ from cosyflow import storage
 from cosyflow.audio.container import PLACEHOLDER, Facts, IncompleteError, look
 from cosyflow.audio.locator import Locator
 from cosyflow.audio.quiet import quiet_mpeg
-from cosyflow.errors import AudioError, CosyFlowError, OutageError
+from cosyflow.errors import AudioError, CosyFlowError, PlaceError
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def read_samples(locator: str | bytes, name: str | None = None) -> tuple[np.ndar
     Raises:
         AudioError: the file is missing, empty, truncated, not audio, or holds a sample that is not a finite number; or
             the part does not lie within it.
-        OutageError: the store does not answer, which says nothing about the file.
+        PlaceError: the store fails or does not answer, which says nothing about the file.
     """
     name = _name(locator, name)
     with _opened(locator, name) as audio:
@@ -154,7 +154,7 @@ def _stream(file: str | bytes, name: str) -> Iterator[_RememberingStream]:
         return
     try:
         opened = storage.open_read(file)
-    except OutageError:
+    except PlaceError:
         raise
     except (CosyFlowError, OSError, ValueError) as error:  # the last for a name that cannot be one
         raise AudioError(f"{name}: cannot be opened ({_reason(error)})") from error
@@ -215,7 +215,7 @@ class _RememberingStream(io.RawIOBase):
         return self._stream.tell()
 
     def raise_failure(self, name: str) -> None:
-        if isinstance(self._failure, OutageError):
+        if isinstance(self._failure, PlaceError):
             raise self._failure
         if self._failure:
             raise AudioError(f"{name}: cannot be read ({_reason(self._failure)})") from self._failure

@@ -15,7 +15,7 @@ from cosyflow.corpus.kaldi import WAV_SCP, KaldiData, KaldiSource, KaldiUtteranc
 from cosyflow.corpus.libritts import READ_THREADS, LibriTTSFile, read_libritts, read_transcript
 from cosyflow.corpus.own_kaldi import AUDIO, OwnKaldi
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable
-from cosyflow.errors import AudioError, CosyFlowError, OutageError
+from cosyflow.errors import AudioError, CosyFlowError, PlaceError
 from cosyflow.progress import Progress, say
 from cosyflow.scratch import scratch_folder
 from cosyflow.stage import StageResult
@@ -149,7 +149,7 @@ def _check(source: _Source, limits: Limits | None) -> _Checked | CosyFlowError:
         if problem := why_unwritable(read.utterance):
             return CosyFlowError(f"{read.utterance.wav}: {problem[1]}")
         return _Checked(read.utterance, check_audio(read.audio, read.utterance.wav, limits))
-    except OutageError:  # no fault of the utterance
+    except PlaceError:  # no fault of the utterance
         raise
     except CosyFlowError as error:
         return error

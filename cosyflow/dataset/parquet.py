@@ -23,7 +23,7 @@ from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.pitch import F0Measure, F0Method
 from cosyflow.dataset.shard import DATA_LIST, F0_COLUMN, ShardNotes, open_shard, shard_name, write_shard
 from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
-from cosyflow.errors import CosyFlowError, MachineError, OutageError
+from cosyflow.errors import CosyFlowError, MachineError, PlaceError
 from cosyflow.processes import uninterrupted
 from cosyflow.progress import Progress
 from cosyflow.stage import StageResult
@@ -306,9 +306,7 @@ def _make_shard(shard: _Shard, rejects: _Rejects, measure: Measure | None) -> Sh
             info = inspect_audio(content, row.utterance.wav)
             _check_alignment(shard.alignment, row, info)
             pitch = None if measure is None else measure(content, row.utterance.utt, _num_tokens(row))
-        except OutageError:  # no fault of the utterance
-            raise
-        except MachineError:
+        except (PlaceError, MachineError):  # no fault of the utterance
             raise
         except CosyFlowError as error:
             reasons[row.utterance.utt] = str(error)
@@ -378,6 +376,8 @@ def _earlier_notes(shard: _Shard) -> ShardNotes | None:
         with open_shard(shard.data) as file:
             notes = ShardNotes.of(file.schema_arrow.metadata)
         sizes = [audio_file_size(row.utterance.wav) for row in shard.rows]
+    except PlaceError:
+        raise
     except CosyFlowError:
         return None
     unchanged = notes is not None and notes.digest == _digest(shard, shard.rows, sizes)

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, PlaceError
 
 FOLDER = "parts"
 FLUSH_UTTERANCES = 500
@@ -67,6 +67,8 @@ class Parts:
         """A damaged part is as good as none: its utterances are worked on again."""
         try:
             part = storage.read_json(uri)
+        except PlaceError:
+            raise
         except CosyFlowError:
             return {}
         return part if isinstance(part, dict) else {}

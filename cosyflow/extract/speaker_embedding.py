@@ -11,7 +11,7 @@ import torch
 
 from cosyflow import storage
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, PlaceError
 from cosyflow.extract.device import AUTO
 from cosyflow.extract.inputs import speaker_fbank
 from cosyflow.extract.job import Extractor, Item, UnitResult
@@ -47,7 +47,7 @@ class SpeakerEmbedder:
         for item in items:
             try:
                 fbank = speaker_fbank(item.wav)
-            except OutageError:
+            except PlaceError:
                 raise
             except CosyFlowError as error:
                 result.rejects[item.utt] = str(error)

@@ -22,7 +22,7 @@ from cosyflow.launch.spec import JobSpec, base_name, label_value
 from cosyflow.launch.surroundings import Surroundings, look_around
 from cosyflow.progress import STAGE_VARIABLE, say
 from cosyflow.provenance import RUN_TAGS_VARIABLE
-from cosyflow.storage.s3 import ENDPOINT_VARIABLES, REGION_VARIABLES
+from cosyflow.storage.client import ENDPOINT_VARIABLES, REGION_VARIABLES
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.failure import failure_uri
 from cosyflow.training.heartbeat import HEARTBEAT_FILE, HEARTBEAT_VARIABLE

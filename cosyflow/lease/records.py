@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import MissingError
 from cosyflow.processes import HOST, has_ended, this_process
 
 RUN_VARIABLE = "COSYFLOW_RUN_ID"
@@ -65,9 +65,7 @@ class Records:
         """What the file of a number says; nothing when a higher number has removed it."""
         try:
             return storage.read_bytes(self.uri(number))
-        except OutageError:
-            raise
-        except CosyFlowError:
+        except MissingError:
             return b""
 
     def create(self, number: int, content: bytes) -> bool:
@@ -111,9 +109,7 @@ def is_live(folder: str, now: float) -> bool:
         try:
             holder, released = unpacked(storage.read_bytes(uri))
             is_recent = now - storage.modified(uri) < LIVE_SECONDS
-        except OutageError:
-            raise
-        except CosyFlowError:  # removed meanwhile, by somebody who lives
+        except MissingError:  # removed meanwhile, by somebody who lives
             return True
         if is_recent and not released and not (holder and has_ended(holder.process)):
             return True

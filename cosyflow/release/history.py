@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, MissingError, StoreError
 from cosyflow.provenance import is_local
 from cosyflow.release.registry import MANIFEST_TAG
 from cosyflow.stage import MANIFEST, Manifest, earlier_manifest
@@ -92,10 +92,9 @@ def chain_from(starts: Sequence[Manifest], tolerant: bool = False) -> list[Manif
                 continue
             try:
                 made = _read(source, _label(manifest), digest)
-            except OutageError:
-                raise
-            except CosyFlowError:
-                if not tolerant:
+            except CosyFlowError as error:
+                is_gone = isinstance(error, MissingError) or not isinstance(error, StoreError)
+                if not tolerant or not is_gone:
                     raise
                 continue
             visit(made)

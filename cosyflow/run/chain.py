@@ -8,7 +8,7 @@ from typing import Any
 
 from cosyflow import storage
 from cosyflow.content import Digests
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, PlaceError
 from cosyflow.run.definition import Stage
 from cosyflow.run.execute import Work, find_work
 from cosyflow.run.keys import differences, plain
@@ -124,5 +124,7 @@ def earlier_work(stage: Stage, record: Record, name: str) -> Manifest | None:
         return None
     try:
         return Manifest.read(uri)
+    except PlaceError:
+        raise
     except CosyFlowError:
         return None

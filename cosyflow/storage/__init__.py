@@ -3,10 +3,11 @@
 A URI is a local path (`/data/x`, `exp/x`, `file:///data/x`) or `s3://bucket/key`. Writes are atomic: a file appears
 whole, under its name, or not at all. The store's endpoint and credentials come from the environment only:
 COSYFLOW_S3_ENDPOINT, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, then AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-AWS_REGION.
+AWS_REGION, or where boto3 finds them.
 
-Every function raises CosyFlowError, naming the URI, for what is missing, forbidden or unreachable. A store that does
-not answer is waited for, two minutes at most; not so in the body of `with impatient():`.
+Every function raises CosyFlowError, naming the URI, for what is missing, forbidden or unreachable: MissingError,
+StoreError with the store's error code, OutageError. A store that does not answer is waited for, two minutes at most
+(COSYFLOW_S3_PATIENCE); not so in the body of `with impatient():`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, StoreError
 from cosyflow.scratch import scratch_folder
 from cosyflow.storage import fences, local
+from cosyflow.storage.faults import NO_SUCH_FEATURE
 from cosyflow.storage.fences import LEASES, fenced
 from cosyflow.storage.local import LocalFiles
-from cosyflow.storage.s3 import S3Objects, impatient
+from cosyflow.storage.patience import impatient
+from cosyflow.storage.s3 import S3Objects
 
 __all__ = [
     "LEASES", "FileInfo", "Fingerprint", "check_fences", "create", "creates_once", "digest", "download_tree",
@@ -236,10 +239,8 @@ def _bucket_creates_once(bucket: str, folder: str) -> bool:
     probe = join(folder, LEASES, f"probe.{secrets.token_hex(8)}")
     try:
         return create(probe, b"1") and not create(probe, b"2")
-    except OutageError:
-        raise
-    except CosyFlowError as error:
-        if "HTTP status 501" in str(error):  # the store says that it has no conditional writes
+    except StoreError as error:
+        if error.code == NO_SUCH_FEATURE:
             return False
         raise
     finally:

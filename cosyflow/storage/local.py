@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, MissingError
 from cosyflow.storage import fences
 from cosyflow.storage.fences import LEASES
 
@@ -189,7 +189,7 @@ def _out_of_reach(path: str, error: OSError) -> CosyFlowError:
         target = Path(path).readlink()
         return CosyFlowError(f"{path} is a symlink to {target}: {reason}; correct the link or remove it")
     if isinstance(error, FileNotFoundError):
-        return CosyFlowError(f"{path} does not exist; check the path, or whether something has just removed it")
+        return MissingError(f"{path} does not exist; check the path, or whether something has just removed it")
     return CosyFlowError(f"{path} cannot be read: {reason}; check its permissions and its disk")
 
 
@@ -198,6 +198,6 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise CosyFlowError(f"{path} does not exist") from error
+        raise MissingError(f"{path} does not exist") from error
     except OSError as error:
         raise CosyFlowError(f"{path}: {error.strerror or error}") from error

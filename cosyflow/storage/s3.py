@@ -1,268 +1,212 @@
-"""Objects of an S3 store. The credentials come from the environment and are never part of an error message."""
+"""Objects of an S3 store, as files and folders. The credentials are never part of an error message."""
 
 from __future__ import annotations
 
-import io
-import logging
-import os
-import random
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from contextvars import copy_context
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import count
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
-from urllib.parse import urlsplit
+from http import HTTPStatus
+from typing import Any, BinaryIO
 
-from cosyflow.errors import CosyFlowError, OutageError
-from cosyflow.storage import creation, etags, fences
+from cosyflow.errors import MissingObjectError
+from cosyflow.storage import faults, fences, reading, writing
+from cosyflow.storage.client import client
+from cosyflow.storage.faults import BrokenAnswerError
 from cosyflow.storage.fences import LEASES
+from cosyflow.storage.patience import retried
 
-if TYPE_CHECKING:
-    from pyarrow.fs import S3FileSystem
-
-T = TypeVar("T")
-
-ENDPOINT_VARIABLES = ("COSYFLOW_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
-CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-ATTEMPTS = 4
-FIRST_PAUSE_SECONDS = 0.25
-LONGEST_PAUSE_SECONDS = 4.0
-OUTAGE_SECONDS = 120.0
-"""How long a store that does not answer is waited for: longer than it takes to start again on another node."""
-READ_BUFFER_BYTES = 1 << 20
-SPOOL_MEMORY_BYTES = 8 << 20
-LASTING_CONDITIONS = (  # a further attempt would end the same way
-    "ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE", "NO_SUCH_BUCKET",
-    "NO_SUCH_KEY", "RESOURCE_NOT_FOUND", "INVALID_CLIENT_TOKEN",
-)  # fmt: skip
-OUTAGE_CONDITIONS = (  # the store is unreachable, or not ready yet
-    "NETWORK_CONNECTION", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "INTERNAL_FAILURE", "HTTP status 500", "HTTP status 502",
-    "HTTP status 503", "HTTP status 504",
-)  # fmt: skip
-NO_SUCH_HOST = "curlCode: 6,"  # more often a misspelt address than an outage
-
-_outage_seconds: ContextVar[float | None] = ContextVar("outage_seconds", default=None)
-
-
-@contextmanager
-def impatient() -> Iterator[None]:
-    """Within the `with` body a store that does not answer is an error after a few attempts, in seconds."""
-    token = _outage_seconds.set(0.0)
-    try:
-        yield
-    finally:
-        _outage_seconds.reset(token)
+REMOVE_THREADS = 8
 
 
 @dataclass(frozen=True)
-class S3Settings:
-    """What the environment says about the store."""
-
-    scheme: str
-    endpoint: str | None
-    region: str
-    access_key: str | None
-    secret_key: str | None
-    session_token: str | None
-
-    @classmethod
-    def from_environment(cls) -> S3Settings:
-        name, url = next(((name, os.environ[name]) for name in ENDPOINT_VARIABLES if os.environ.get(name)), ("", ""))
-        parts = urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None):
-            raise CosyFlowError(f"{name} must be a URL like http://minio:9000, without a user name")
-        return cls(
-            scheme=parts.scheme or "https",
-            endpoint=parts.netloc or None,
-            region=next((os.environ[key] for key in REGION_VARIABLES if os.environ.get(key)), "us-east-1"),
-            access_key=os.environ.get("AWS_ACCESS_KEY_ID") or None,
-            secret_key=os.environ.get("AWS_SECRET_ACCESS_KEY") or None,
-            session_token=os.environ.get("AWS_SESSION_TOKEN") or None,
-        )
+class _Object:
+    key: str
+    size: int
+    etag: str
+    modified: float
 
 
 class S3Objects:
     """Every method takes `bucket/key`. Transient failures are tried again; what lasts is one line with the URI."""
 
     def kind(self, path: str) -> str | None:
-        from pyarrow.fs import FileType
-
-        info = self._call(path, lambda files: files.get_file_info(path))
-        return {FileType.File: "file", FileType.Directory: "folder"}.get(info.type)
+        found = retried(path, lambda: _look(path))
+        return "file" if isinstance(found, _Object) else found
 
     def has_any(self, path: str) -> bool:
         return self.kind(path) == "folder"
 
     def size(self, path: str) -> int:
-        info = self._call(path, lambda files: files.get_file_info(path))
-        if not info.is_file:
-            raise CosyFlowError(f"s3://{path} does not exist")
-        return int(info.size)
+        return self._object(path).size
 
     def modified(self, path: str) -> float:
-        info = self._call(path, lambda files: files.get_file_info(path))
-        if not info.is_file:
-            raise CosyFlowError(f"s3://{path} does not exist")
-        return float(info.mtime_ns) / 1e9
+        return self._object(path).modified
 
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
-        from pyarrow.fs import FileSelector
-
-        selector = FileSelector(path, allow_not_found=True, recursive=True)
-        for info in self._call(path, lambda files: files.get_file_info(selector)):
-            relative = info.path.removeprefix(path).lstrip("/")
-            if info.is_file and not _is_lease(relative):
-                yield relative, int(info.size)
+        for found in self._files(path, deep=True):
+            yield found.key, found.size
 
     def state(self, path: str) -> tuple[int, str, int]:
         """(bytes, ETag, 0) of an object."""
-        settings = S3Settings.from_environment()
-        return (*_retried(path, lambda: etags.object_tag(settings, path)), 0)
+        found = self._object(path)
+        return found.size, found.etag, 0
 
     def states(self, path: str, deep: bool) -> Iterator[tuple[str, tuple[int, str, int]]]:
         """(relative key, what `state` returns) of every object below a prefix, of its own level alone unless `deep`."""
-        settings = S3Settings.from_environment()
-        for relative, size, tag in _retried(path, lambda: etags.folder_tags(settings, path, deep)):
-            if not _is_lease(relative):
-                yield relative, (size, tag, 0)
+        for found in self._files(path, deep):
+            yield found.key, (found.size, found.etag, 0)
 
     def make_directory(self, path: str) -> None:
         """Nothing to do: a store has no folders, only keys."""
 
     def open_read(self, path: str) -> BinaryIO:
-        stream = self._call(path, lambda files: files.open_input_file(path))
-        return cast(BinaryIO, io.BufferedReader(_ObjectReader(path, stream), READ_BUFFER_BYTES))
+        return reading.open_object(path)
 
-    @contextmanager
-    def open_write(self, path: str) -> Iterator[BinaryIO]:
-        # The body is spooled first: an upload stream that is dropped half-way completes the object, and a finished
-        # spool can be sent again after a transient failure.
-        with tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES) as spool:
-            yield cast(BinaryIO, spool)
-            fences.check(f"s3://{path}")
-            self._call(path, lambda files: _upload(files, path, cast(BinaryIO, spool)))
+    def open_write(self, path: str) -> AbstractContextManager[BinaryIO]:
+        return writing.spooled(path)
 
     def create(self, path: str, data: bytes) -> bool:
         """Writes a small object where there is none. Returns whether it did.
 
         After a failure that was tried again, False may also mean that the first attempt had written it.
         """
-        settings = S3Settings.from_environment()
-        return _retried(path, lambda: creation.create_object(settings, path, data))
+        return retried(path, lambda: writing.create_object(path, data))
 
     def remove(self, path: str) -> None:
         fences.check(f"s3://{path}")
         kind = self.kind(path)
-        if kind == "folder":
-            self._call(path, lambda files: files.delete_dir(path))
-        elif kind == "file":
-            self._call(path, lambda files: files.delete_file(path))
+        if kind == "file":
+            _delete(path)
+        elif kind == "folder":
+            bucket = path.partition("/")[0]
+            with ThreadPoolExecutor(REMOVE_THREADS) as threads:
+                keys = [found.key for found in _listed(path, deep=True)]
+                gone = [threads.submit(copy_context().run, _delete, f"{bucket}/{key}") for key in keys]
+                for each in gone:
+                    each.result()
 
-    def _call(self, path: str, action: Callable[[S3FileSystem], T]) -> T:
-        files = _connect(S3Settings.from_environment(), os.getpid())
-        return _retried(path, lambda: action(files))
+    def _object(self, path: str) -> _Object:
+        found = retried(path, lambda: _look(path))
+        if not isinstance(found, _Object):
+            raise MissingObjectError(f"s3://{path} does not exist; check the address")
+        return found
 
-
-class _ObjectReader(io.RawIOBase):
-    """A seekable raw stream over one object, whose reads are tried again and whose errors name the URI."""
-
-    def __init__(self, path: str, stream: Any) -> None:
-        super().__init__()
-        self._path, self._stream = path, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        start = self._stream.tell()
-
-        def read() -> bytes:
-            self._stream.seek(start)
-            return cast(bytes, self._stream.read(len(buffer)))
-
-        data = _retried(self._path, read)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._stream.seek(offset, whence)
-        return self.tell()
-
-    def tell(self) -> int:
-        return int(self._stream.tell())
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
+    def _files(self, path: str, deep: bool) -> Iterator[_Object]:
+        """The objects below a prefix, with relative keys; a missing bucket holds none."""
+        prefix = _prefix(path)
+        for found in _listed(path, deep):
+            relative = found.key.removeprefix(prefix).lstrip("/")
+            # A key that ends in a slash stands for a folder.
+            if not found.key.endswith("/") and LEASES not in relative.split("/"):
+                yield _Object(relative, found.size, found.etag, found.modified)
 
 
-@lru_cache(maxsize=4)
-def _connect(settings: S3Settings, process: int) -> S3FileSystem:
-    """One client for each process (its threads do not survive a fork) and each setting of the environment."""
-    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
-
-    return S3FileSystem(
-        access_key=settings.access_key,
-        secret_key=settings.secret_key,
-        session_token=settings.session_token,
-        region=settings.region,
-        scheme=settings.scheme,
-        endpoint_override=settings.endpoint,
-        connect_timeout=5,
-        request_timeout=60,
-        allow_delayed_open=True,  # a small object is one request instead of three
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
-    )
+def _look(path: str) -> _Object | str | None:
+    """One of an object, "folder" (a key below it), None."""
+    bucket, _, key = path.partition("/")
+    if not key:
+        return _look_for_bucket(bucket)
+    try:
+        head = client().head_object(Bucket=bucket, Key=key)
+    except faults.exceptions() as error:
+        if faults.code_of(error)[1] != HTTPStatus.NOT_FOUND:
+            raise _with_code(error, bucket, key) from error
+        return _what_lies_below(bucket, key)
+    return _Object(key, int(head["ContentLength"]), _plain(head["ETag"]), head["LastModified"].timestamp())
 
 
-def _upload(files: S3FileSystem, path: str, body: BinaryIO) -> None:
-    body.seek(0)
-    with files.open_output_stream(path, compression=None) as stream:  # by default the name's ending chooses one
-        shutil.copyfileobj(body, stream, READ_BUFFER_BYTES)
+def _look_for_bucket(bucket: str) -> str | None:
+    try:
+        client().list_objects_v2(Bucket=bucket, MaxKeys=1)
+    except faults.exceptions() as error:
+        if faults.code_of(error)[0] != "NoSuchBucket":
+            raise
+        return None
+    return "folder"
 
 
-def _retried(path: str, action: Callable[[], T]) -> T:
-    """The action's result, tried ATTEMPTS times, and during an outage for OUTAGE_SECONDS."""
-    patience = _outage_seconds.get()
-    deadline = time.monotonic() + (OUTAGE_SECONDS if patience is None else patience)
-    for attempt in count(1):
+def _what_lies_below(bucket: str, key: str) -> str | None:
+    """ "folder" or None, of a key that has no object; a listing that has one after all contradicts."""
+    for prefix in (key, f"{key}/"):  # of all keys that begin so, the key itself is the first
         try:
-            return action()
-        except FileNotFoundError as error:
-            raise CosyFlowError(f"s3://{path} does not exist") from error
-        except OSError as error:
-            message = _without_credentials(str(error))
-            outage = _is_outage(message)
-            may_pass = attempt < ATTEMPTS or (outage and time.monotonic() < deadline)
-            if not may_pass or any(condition in message for condition in LASTING_CONDITIONS):
-                kind = OutageError if outage else CosyFlowError
-                raise kind(f"s3://{path}: {message}") from None
-        if attempt == ATTEMPTS:
-            logging.getLogger(__name__).warning("s3://%s: %s; waits for the store", path, message)
-        time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.5))
-    raise AssertionError("the loop ends by a result or an error")
+            answer = client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        except faults.exceptions() as error:
+            if faults.code_of(error)[0] != "NoSuchBucket":
+                raise
+            return None
+        first = next((str(found["Key"]) for found in answer.get("Contents", [])), "")
+        if first == key:
+            raise BrokenAnswerError("ContradictoryAnswer", "it is listed, and cannot be found")
+        if first.startswith(f"{key}/"):
+            return "folder"
+        if not first:
+            return None
+    return None
 
 
-def _is_lease(relative: str) -> bool:
-    return LEASES in relative.split("/")
+def _with_code(error: Exception, bucket: str, key: str) -> Exception:
+    """The refusal of a HEAD request, whose answer has no room for a code: what a GET request is told."""
+    if faults.code_of(error)[0].isdecimal():
+        try:
+            client().get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
+        except faults.exceptions() as told:
+            if faults.code_of(told)[1] == faults.code_of(error)[1]:
+                return told
+    return error
 
 
-def _is_outage(message: str) -> bool:
-    return NO_SUCH_HOST not in message and any(condition in message for condition in OUTAGE_CONDITIONS)
+def _listed(path: str, deep: bool) -> Iterator[_Object]:
+    """The objects below `bucket/prefix` as the store lists them, a thousand a request."""
+    bucket, prefix = path.partition("/")[0], _prefix(path)
+    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
+    if not deep:
+        asked["Delimiter"] = "/"
+    while True:
+        answer = retried(path, lambda: _page(dict(asked)))
+        if answer is None:
+            return
+        for found in answer.get("Contents", []):
+            yield _Object(found["Key"], int(found["Size"]), _plain(found["ETag"]), found["LastModified"].timestamp())
+        if not answer.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = answer["NextContinuationToken"]
 
 
-def _without_credentials(message: str) -> str:
-    for name in CREDENTIAL_VARIABLES:
-        if secret := os.environ.get(name):
-            message = message.replace(secret, f"<{name}>")
-    return message
+def _page(asked: dict[str, Any]) -> Any:
+    """One page of a listing; None where there is no such bucket."""
+    try:
+        answer = client().list_objects_v2(**asked)
+    except faults.exceptions() as error:
+        if faults.code_of(error)[0] != "NoSuchBucket" or "ContinuationToken" in asked:
+            raise
+        return None
+    named = len(answer.get("Contents", [])) + len(answer.get("CommonPrefixes", []))
+    if answer.get("KeyCount", named) != named:
+        raise BrokenAnswerError("IncompleteBody", f"a list of {answer['KeyCount']} keys has {named}")
+    if answer.get("IsTruncated") and not answer.get("NextContinuationToken"):
+        raise BrokenAnswerError("IncompleteBody", "a list that goes on does not say where")
+    return answer
+
+
+def _delete(path: str) -> None:
+    bucket, _, key = path.partition("/")
+
+    def delete() -> None:
+        try:
+            client().delete_object(Bucket=bucket, Key=key)
+        except faults.exceptions() as error:
+            if faults.code_of(error)[0] != "NoSuchKey":
+                raise
+
+    retried(path, delete)
+
+
+def _prefix(path: str) -> str:
+    key = path.partition("/")[2]
+    return key and f"{key}/"
+
+
+def _plain(etag: str) -> str:
+    return str(etag).strip('"')

@@ -74,7 +74,7 @@ def test_a_training_reads_and_writes_there_and_goes_on(team_store: str, tmp_path
 @pytest.mark.parametrize("place", ["private-artifacts/other-team", "elsewhere"])
 def test_another_place_is_refused_by_its_name(team_store: str, place: str) -> None:
     uri = f"s3://{BUCKET}/{place}/file"
-    with pytest.raises(CosyFlowError, match=rf"^{uri}: .*ACCESS_DENIED"):
+    with pytest.raises(CosyFlowError, match=rf"^{uri}: .*AccessDenied"):
         storage.write_text(uri, "text")
-    with pytest.raises(CosyFlowError, match=rf"^{uri}: .*ACCESS_DENIED"):
+    with pytest.raises(CosyFlowError, match=rf"^{uri}: .*AccessDenied"):
         storage.read_text(uri)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cosyflow.corpus.importing.source import Clip, Source, one_line
 from cosyflow.corpus.kaldi import WAV_SCP, absolute_wav
 from cosyflow.corpus.own_kaldi import OwnKaldi
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, PlaceError
 
 
 def recognise(source: Source) -> bool:
@@ -21,6 +21,8 @@ def read(source: Source) -> Iterator[Clip]:
         utterance = each.utterance
         try:
             _, audio = own.read(each)
+        except PlaceError:
+            raise
         except CosyFlowError as error:
             recording = absolute_wav(utterance.wav, source.root)
             yield Clip(utterance.utt, utterance.text, problem=str(error).removeprefix(f"{recording}: "))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cosyflow.corpus.importing.source import Clip, Source
 from cosyflow.corpus.libritts import TRANSCRIPT, read_libritts, read_transcript
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, PlaceError
 
 
 def recognise(source: Source) -> bool:
@@ -21,7 +21,7 @@ def read(source: Source) -> Iterator[Clip]:
         if not problem:
             try:
                 text = read_transcript(file)
-            except OutageError:
+            except PlaceError:
                 raise
             except CosyFlowError as error:
                 reason = str(error)

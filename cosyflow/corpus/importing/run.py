@@ -23,7 +23,7 @@ from cosyflow.corpus.importing.target import DEV, Target
 from cosyflow.corpus.kaldi import is_writable
 from cosyflow.corpus.libritts import READ_THREADS
 from cosyflow.corpus.listing import list_all
-from cosyflow.errors import AudioError, CosyFlowError, OutageError, Problem, RefusalError
+from cosyflow.errors import AudioError, CosyFlowError, PlaceError, Problem, RefusalError
 from cosyflow.progress import Progress, say
 
 IN_FLIGHT = 4 * READ_THREADS
@@ -179,7 +179,7 @@ def _check(clip: Clip, utt: str, target: Target, settings: ImportSettings) -> _C
             wav = target.audio(f"{utt}{suffix}")
             if not settings.dry_run:
                 storage.write_bytes(wav, audio)
-    except OutageError:  # no fault of the utterance
+    except PlaceError:  # no fault of the utterance
         raise
     except AudioError as error:
         return _Checked(replace(clip, audio=""), problem=str(error).removeprefix(f"{name}: "))

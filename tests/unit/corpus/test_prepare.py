@@ -14,7 +14,7 @@ from cosyflow.corpus.kaldi import KaldiUtterance, read_kaldi
 from cosyflow.corpus.prepare import prepare
 from cosyflow.corpus.rejects import read_rejects
 from cosyflow.errors import CosyFlowError, OutageError
-from cosyflow.storage import s3
+from cosyflow.storage import patience
 
 from .conftest import snapshot, write_wav
 
@@ -174,7 +174,7 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_utterances(
     kaldi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(s3, "OUTAGE_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "OUTAGE_SECONDS", 0.1)
     (kaldi / "wav.scp").write_text("a s3://bucket/a.wav\nb s3://bucket/b.wav\n")
     with pytest.raises(OutageError, match="s3://bucket/"):
         prepare(str(kaldi), str(tmp_path / "out"), max_reject_share=1.0)

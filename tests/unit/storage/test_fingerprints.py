@@ -6,15 +6,13 @@ import http.server
 import re
 import threading
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minio import Minio
 
 from cosyflow import storage
-from cosyflow.errors import CosyFlowError, OutageError
-from cosyflow.storage import Fingerprint, s3
+from cosyflow.errors import CosyFlowError, OutageError, StoreError
+from cosyflow.storage import Fingerprint, patience, s3
 
 
 def test_fingerprints_of_one_level(folder: str) -> None:
@@ -66,12 +64,8 @@ def test_more_objects_than_one_answer_holds(s3_folder: str, monkeypatch: pytest.
     names = [f"{number:02d} ä+%" for number in range(12)]
     for name in names:
         storage.write_text(storage.join(s3_folder, name), name)
-    original = Minio._list_objects
-
-    def few(*args: object, **options: object) -> Iterator[object]:
-        return original(*args, **options | {"max_keys": 5})
-
-    monkeypatch.setattr(Minio, "_list_objects", few)
+    original = s3._page
+    monkeypatch.setattr(s3, "_page", lambda asked: original(asked | {"MaxKeys": 5}))
     assert list(storage.fingerprints(s3_folder)) == names
 
 
@@ -83,10 +77,10 @@ def test_a_missing_bucket_holds_nothing(s3_folder: str) -> None:
 
 @pytest.mark.medium
 def test_an_outage_is_one_line(s3_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
     for endpoint, kind, words in (
-        ("http://127.0.0.1:9", OutageError, "NETWORK_CONNECTION"),
-        ("http://no-such-host.invalid:9000", CosyFlowError, "resolve host"),
+        ("http://127.0.0.1:9", OutageError, "EndpointConnectionError"),
+        ("http://no-such-host.invalid:9000", StoreError, "cannot be resolved"),
     ):
         monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", endpoint)
         for ask in (storage.fingerprint, storage.fingerprints):
@@ -98,16 +92,16 @@ def test_an_outage_is_one_line(s3_folder: str, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("status", "code", "words", "kind"),
     [
-        (403, "AccessDenied", "ACCESS_DENIED (HTTP status 403)", CosyFlowError),
-        (403, "InvalidAccessKeyId", "INVALID_ACCESS_KEY_ID (HTTP status 403)", CosyFlowError),
-        (403, "SignatureDoesNotMatch", "SIGNATURE_DOES_NOT_MATCH (HTTP status 403)", CosyFlowError),
-        (503, "SlowDown", "NETWORK_CONNECTION", OutageError),
+        (403, "AccessDenied", "AccessDenied (HTTP status 403)", StoreError),
+        (403, "InvalidAccessKeyId", "InvalidAccessKeyId (HTTP status 403)", StoreError),
+        (403, "SignatureDoesNotMatch", "SignatureDoesNotMatch (HTTP status 403)", StoreError),
+        (503, "SlowDown", "SlowDown (HTTP status 503)", OutageError),
     ],
 )
 def test_a_refusal_is_told_as_elsewhere(
     s3_folder: str, monkeypatch: pytest.MonkeyPatch, status: int, code: str, words: str, kind: type[CosyFlowError]
 ) -> None:
-    monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
 
     class Refusal(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -272,10 +272,10 @@ def _leaves(folder: str, above: frozenset[tuple[int, int]]) -> list[str]:
 
 @pytest.mark.slow
 def test_a_source_that_does_not_answer_stops_the_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cosyflow.storage import s3
+    from cosyflow.storage import patience
 
     monkeypatch.setenv("COSYFLOW_S3_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(s3, "OUTAGE_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "OUTAGE_SECONDS", 0.1)
     with pytest.raises(CosyFlowError, match="s3://bucket/corpus"):
         import_corpus("s3://bucket/corpus", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
