@@ -27,7 +27,7 @@ class Fault:
     Attributes:
         code: of the store, or the name of what happened on the way.
         status: of HTTP; 0 where there was no answer.
-        words: what the store says beside its code.
+        words: what the store says in addition to its code.
         remedy: what a user can do.
     """
 

@@ -147,13 +147,13 @@ def _what_lies_below(bucket: str, key: str) -> str | None:
 
 
 def _with_code(error: Exception, bucket: str, key: str) -> Exception:
-    """The refusal of a HEAD request, whose answer has no room for a code: what a GET request is told."""
+    """The refusal of a HEAD request, whose answer has no room for a code: what a GET request gets."""
     if faults.code_of(error)[0].isdecimal():
         try:
             client().get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
-        except faults.exceptions() as told:
-            if faults.code_of(told)[1] == faults.code_of(error)[1]:
-                return told
+        except faults.exceptions() as refused:
+            if faults.code_of(refused)[1] == faults.code_of(error)[1]:
+                return refused
     return error
 
 
