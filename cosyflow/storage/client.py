@@ -88,17 +88,17 @@ def client() -> Any:
 @lru_cache(maxsize=4)
 def _connect(settings: S3Settings, process: int) -> Any:
     """One client for each process, since a fork must not share its parent's connections, and each environment."""
-    import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
+    from botocore.session import get_session  # boto3's own session is the same, and takes longer to import
 
-    # Credentials that the environment does not have come from where boto3 looks next: files, roles, the machine.
-    session = boto3.session.Session()
+    # Credentials that the environment does not have come from where it looks next: files, roles, the machine.
+    session = get_session()
     is_known = bool(settings.access_key) or session.get_credentials() is not None
-    return session.client(
+    return session.create_client(
         "s3",
         endpoint_url=settings.endpoint,
-        region_name=settings.region or session.region_name or DEFAULT_REGION,
+        region_name=settings.region or session.get_config_variable("region") or DEFAULT_REGION,
         aws_access_key_id=settings.access_key,
         aws_secret_access_key=settings.secret_key,
         aws_session_token=settings.session_token,

@@ -187,8 +187,10 @@ def _unanswered(error: Exception) -> Fault:
         return Fault(code, 0, Course.OUTAGE, words, WAIT)
     if isinstance(error, (known.ConnectionError, known.HTTPClientError)):
         return Fault(code, 0, Course.OUTAGE, f"the store{_place(error)} cannot be reached", WAIT)
-    if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError, known.ProfileNotFound)):
+    if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
         return Fault(code, 0, Course.LASTING, "there are no credentials", SET_KEYS)
+    if isinstance(error, known.ProfileNotFound):
+        return Fault(code, 0, Course.LASTING, "there is no such profile", "correct AWS_PROFILE, or the files of ~/.aws")
     if isinstance(error, (known.CredentialRetrievalError, known.MetadataRetrievalError)):
         return Fault(code, 0, Course.BRIEF, "the credentials cannot be fetched", RENEW)
     if isinstance(error, (known.TokenRetrievalError, known.SSOError)):

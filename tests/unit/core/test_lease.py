@@ -114,7 +114,7 @@ def test_different_folders_and_names_do_not_touch_each_other(folder: str) -> Non
 
 @pytest.mark.medium
 def test_the_second_waits_for_the_first_and_says_so(folder: str, start: Starter) -> None:
-    first = start(folder, "first", "--seconds", 2)
+    first = start(folder, "first", "--seconds", 5)
     wait_for(folder, "first begins")
     second = start(folder, "second")
     out, err = second.communicate(timeout=30)
