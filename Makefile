@@ -9,6 +9,7 @@
 # make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
 # make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
 # make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10]
+# make fuzz                damaged files for every reader, ten minutes each [FUZZ_SECONDS=600]
 # make setup               the environment alone, from the lock file; the others do it when it is needed
 
 UV_VERSION := 0.13.9
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak setup
+.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak fuzz setup
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -77,6 +78,10 @@ kfp: $(INSTALLED)
 
 soak: $(INSTALLED)
 	OMP_NUM_THREADS=1 SOAK_ROUNDS="$(or $(SOAK_ROUNDS),10)" $(BIN)/python -m pytest --numprocesses 0 tests/soak --durations=10
+
+# Each time other damage: the seed is the time.
+fuzz: $(INSTALLED)
+	FUZZ_SECONDS="$(or $(FUZZ_SECONDS),600)" FUZZ_SEED="$$(date +%s)" $(call PYTEST,$(BIN)/python) tests/fuzz
 
 setup: $(INSTALLED)
 

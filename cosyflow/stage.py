@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cosyflow import storage
@@ -18,6 +18,16 @@ from cosyflow.errors import CosyFlowError, PlaceError
 MANIFEST = "manifest.json"
 LATEST = "latest.json"
 """Next to the keys of a subset or model: the newest finished manifest, for people."""
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "dict": dict,
+    "list": list,
+}
 
 
 @dataclass(frozen=True)
@@ -82,9 +92,23 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str, source: str = "manifest") -> Manifest:
         try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise CosyFlowError(f"{source}: not a manifest of a CosyFlow stage ({error})") from error
+        return cls.of(values, source)
+
+    @classmethod
+    def of(cls, values: Any, source: str) -> Manifest:
+        """The manifest with some values. Raises CosyFlowError, which names the source, when they cannot be one's."""
+        try:
+            manifest = cls(**values)
+        except TypeError as error:
+            raise CosyFlowError(f"{source}: not a manifest of a CosyFlow stage ({error})") from error
+        for entry in fields(cls):
+            value, kind = getattr(manifest, entry.name), _KINDS[str(entry.type).partition("[")[0]]
+            if not isinstance(value, kind):
+                raise CosyFlowError(f"{source}: not a manifest of a CosyFlow stage ({entry.name} is {value!r:.40})")
+        return manifest
 
     @classmethod
     def read(cls, uri: str) -> Manifest:

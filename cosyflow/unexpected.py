@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 from cosyflow.errors import CosyFlowError
 
+PANIC = "PanicException"
+"""What libraries in Rust (tokenizers, safetensors) raise for what their authors did not foresee. No Exception."""
 LONGEST = 300
 """Characters of a foreign exception's text that are repeated: some have a whole file in it."""
 
@@ -23,26 +25,32 @@ class UnexpectedError(CosyFlowError):
 
 
 @contextmanager
-def reading(name: str | os.PathLike[str], kind: str) -> Iterator[None]:
+def reading(
+    name: str | os.PathLike[str],
+    kind: str,
+    remedy: str = "make or fetch it again",
+    raises: type[CosyFlowError] = CosyFlowError,
+) -> Iterator[None]:
     """Names a file in whatever its reader raises that is not ours.
 
     Args:
         name: path or URI of the file.
         kind: what it should be, e.g. "a parquet file".
-
-    Raises:
-        CosyFlowError: the `with` body raised an Exception.
+        remedy: what to do about it.
+        raises: what the `with` body's exception becomes.
     """
     try:
         yield
     except CosyFlowError:
         raise
     except RecursionError as error:
-        raise CosyFlowError(f"{name}: nested too deeply for {kind}; correct it") from error
+        raise raises(f"{name}: nested too deeply for {kind}; correct it") from error
     except MemoryError as error:
-        raise CosyFlowError(f"{name}: asks for more memory than there is; is it damaged?") from error
-    except Exception as error:
-        raise CosyFlowError(f"{name}: damaged, or not {kind} ({describe(error)}); make or fetch it again") from error
+        raise raises(f"{name}: asks for more memory than there is, is it damaged? {remedy}") from error
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
+        raise raises(f"{name}: damaged or not {kind} ({describe(error)}); {remedy}") from error
 
 
 def describe(error: BaseException) -> str:

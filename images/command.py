@@ -21,8 +21,6 @@ from images.sources import git_commit
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = CHECKOUT / "build/images/requirements"
-SIZES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cosyflow" / "layers.json"
-"""Of layers by their digests: measuring one of gigabytes takes minutes, which a fresh checkout need not spend again."""
 PYTHON_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 LOCAL_REGISTRY = "localhost"
 BASE_LIMIT_BYTES = 250_000_000
@@ -86,18 +84,19 @@ def _make(builder: Builder, build: Build, labels: dict[str, str], title: str) ->
 
 
 def _report_sizes(builder: Builder, finished: dict[str, str]) -> None:
-    """Prints the sizes, of which those of layers are kept, as measuring means to compress.
+    """Prints the sizes. Those of layers are kept in the user's cache, as measuring means to compress for minutes.
 
     Raises:
         CosyFlowError: base, which every small stage waits for on a new node, is too large.
     """
-    known = read_sizes(SIZES)
+    sizes = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cosyflow" / "layers.json"
+    known = read_sizes(sizes)
     for image, reference in finished.items():
         digests = builder.layers(reference)
         if not known.keys() >= set(digests):
             with builder.archive(reference) as archive:
                 known |= measure(archive, digests, known)
-            write_sizes(SIZES, known)
+            write_sizes(sizes, known)
         size = sum((known[digest] for digest in digests), Size(0, 0))
         print(f"{reference}: {size}", flush=True)
         if image == "base" and size.compressed > BASE_LIMIT_BYTES:

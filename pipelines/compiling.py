@@ -11,6 +11,7 @@ from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
 from components.base import IMAGES, image_reference
+from cosyflow.config import yaml_text
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.run.config import Run, default_of
 from cosyflow.run.execute import IMAGE_VARIABLE
@@ -30,7 +31,7 @@ def read_image_lock(path: Path, release: bool = False) -> dict[str, str]:
         RefusalError: the file cannot be read, or an image is missing, unknown or without a tag or digest.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml_text.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise _wrong(f"{path}: cannot read the image lock ({error})") from error
     images = content.get("images") if isinstance(content, dict) else None

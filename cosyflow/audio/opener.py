@@ -18,6 +18,7 @@ from cosyflow.audio.container import PLACEHOLDER, Facts, IncompleteError, look
 from cosyflow.audio.locator import Locator
 from cosyflow.audio.quiet import quiet_mpeg
 from cosyflow.errors import AudioError, CosyFlowError, PlaceError
+from cosyflow.unexpected import reading
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,8 @@ MEMORY_NAME = "audio in memory"
 _CLAIM = re.compile(r": *(?P<claimed>\d+) \(should be (?P<there>\d+)\)")
 _LOOKED_AT = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
 """Formats whose sizes `look` compares; for others the decoder's log is read."""
+_MOST_SAMPLES_PER_BYTE = 10_000
+"""FLAC has 4,700 in a byte of perfect silence, Vorbis and Opus have fewer."""
 _LOSSLESS = {"PCM_S8": "PCM_16", "PCM_U8": "PCM_16", "PCM_16": "PCM_16", "PCM_24": "PCM_24", "PCM_32": "PCM_32"}
 
 
@@ -138,7 +141,10 @@ def _name(locator: str | bytes, name: str | None) -> str:
 @contextmanager
 def _opened(locator: str | bytes, name: str) -> Iterator[_Audio]:
     meant = Locator(MEMORY_NAME) if isinstance(locator, bytes) else Locator.parse(locator)
-    with _stream(locator if isinstance(locator, bytes) else meant.file, name) as stream:
+    with (
+        _stream(locator if isinstance(locator, bytes) else meant.file, name) as stream,
+        reading(name, "an audio file", "convert it again from its source", AudioError),
+    ):
         facts = _facts(stream, name)
         stream.patches = facts.patches
         with quiet_mpeg() if facts.is_mpeg else nullcontext(), _decoder(stream, name) as decoder:
@@ -238,6 +244,7 @@ def _facts(stream: _RememberingStream, name: str) -> Facts:
 
 def _decoder(stream: _RememberingStream, name: str) -> soundfile.SoundFile:
     """A decoder that has read the header."""
+    size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     try:
         decoder = soundfile.SoundFile(stream)
@@ -248,6 +255,8 @@ def _decoder(stream: _RememberingStream, name: str) -> soundfile.SoundFile:
         ) from error
     if decoder.frames == 0:
         raise AudioError(f"{name}: holds no samples")
+    if decoder.frames > _MOST_SAMPLES_PER_BYTE * size:
+        raise AudioError(f"{name}: its header promises {decoder.frames} samples in {size} bytes; copy it again")
     if decoder.format not in _LOOKED_AT:
         claims = ((int(match["claimed"]), int(match["there"])) for match in _CLAIM.finditer(decoder.extra_info))
         missing = max((claimed - there for claimed, there in claims if claimed < PLACEHOLDER), default=0)

@@ -73,13 +73,13 @@ def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "speech_ids": "llm_decoder.weight",
         "tokens": "input_embedding.weight",
     }
-    sizes = {name: shapes[key][0] for name, key in tables.items() if key in shapes}
+    sizes = {name: shapes[key][0] for name, key in tables.items() if shapes.get(key)}
     stacks = {"num_hidden_layers": "llm.model.model.layers.", "llm.num_blocks": "llm.encoders."}
     stacks |= {"text_encoder.num_blocks": "text_encoder.encoders.", "encoder.num_blocks": "encoder.encoders."}
     for name, prefix in stacks.items():
         numbers = {key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)}
         if numbers:
             sizes[name] = len(numbers)
-    if "llm_decoder.weight" in shapes:
+    if len(shapes.get("llm_decoder.weight", ())) > 1:
         sizes["hidden_size"] = shapes["llm_decoder.weight"][1]
     return sizes

@@ -12,6 +12,7 @@ import torch
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
+from cosyflow.unexpected import describe
 
 _REASON_LENGTH = 200
 _OBJECT = re.compile(r"(?:Unsupported (?:global|class|operand)[^\n]*?|GLOBAL )(?P<name>[A-Za-z_]\w*(?:\.\w+)+)")
@@ -58,13 +59,12 @@ def write_file(content: Any, uri: str) -> None:
 
 
 def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UnreadableError(path, "safetensors file", str(error)) from error
+    except Exception as error:
+        raise UnreadableError(path, "safetensors file", describe(error)) from error
 
 
 def _read_torch(path: Path, mapped: bool, verified: bool, stand_ins: StandIns) -> Any:
@@ -78,8 +78,8 @@ def _read_torch(path: Path, mapped: bool, verified: bool, stand_ins: StandIns) -
                 raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         with torch.serialization.safe_globals(list(stand_ins)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise UnreadableError(path, "checkpoint", "it asks for more memory than there is") from error
     except Exception as error:  # unpickling damaged bytes raises nearly every kind
         raise UnreadableError(path, "checkpoint", _why(error)) from error
 

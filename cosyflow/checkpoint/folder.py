@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from cosyflow import storage
+from cosyflow.config import yaml_text
 from cosyflow.errors import Problem
 
 TRAINED = re.compile(r"epoch_(\d+)_(?:whole|step_(\d+))")
@@ -87,7 +88,10 @@ class Checkpoint:
         """Mean loss over the targets of the validation set; None within an epoch, and where it is not written."""
         losses = self.record.get("loss_dict")
         loss = losses.get("loss") if isinstance(losses, dict) else None
-        return float(loss) if isinstance(loss, int | float) else None
+        try:
+            return float(loss) if isinstance(loss, int | float) else None
+        except OverflowError:  # an integer of hundreds of digits
+            return None
 
 
 def list_checkpoints(directory: str, *, any_name: bool = False) -> list[Checkpoint]:
@@ -123,8 +127,8 @@ def _age(checkpoint: Checkpoint) -> tuple[int, bool, int, str]:
 def read_record(uri: str) -> dict[str, Any]:
     """The yaml of a checkpoint; empty when it is not one."""
     try:
-        record = yaml.load(storage.read_bytes(uri), Loader=_PlainLoader)  # noqa: S506 - it is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError):
+        record = yaml_text.load(storage.read_bytes(uri), _PlainLoader)
+    except yaml.YAMLError:
         return {}
     is_one = isinstance(record, dict) and isinstance(record.get("epoch"), int) and isinstance(record.get("step"), int)
     return record if is_one else {}

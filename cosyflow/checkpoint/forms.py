@@ -35,6 +35,8 @@ def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
             break
     tensors = {key: value for key, value in content.items() if key not in BOOKKEEPING}
     for key, value in tensors.items():
+        if not isinstance(key, str):
+            raise CosyFlowError(f"{path}: has the key {key!r}, the tensors of a checkpoint have names")
         if not isinstance(value, Tensor):
             raise CosyFlowError(
                 f"{path}: {key} is a {type(value).__name__}, a checkpoint holds tensors only, by themselves or under"

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from cosyflow import storage
 from cosyflow.checkpoint.files import UnreadableError, read_file
 from cosyflow.checkpoint.folder import RECORD, STATE, Checkpoint
 from cosyflow.errors import CosyFlowError
+from cosyflow.unexpected import describe
 
 STATE_FORMAT = 1
 
@@ -127,9 +129,12 @@ def load(checkpoint: Checkpoint, verify: bool = True) -> Resumption:
     if state.get("format") != STATE_FORMAT:
         raise UnusableError(f"{checkpoint.name}{STATE} is of another version of CosyFlow")
     try:
-        position, fingerprint, optimizer = Position(**state["position"]), state["fingerprint"], state["optimizer"]
-    except (KeyError, TypeError) as error:
-        raise UnusableError(f"{checkpoint.name}{STATE} is of another version of CosyFlow ({error})") from error
+        position = TypeAdapter(Position).validate_python(asdict(Position(**state["position"])))
+        fingerprint, optimizer = str(state["fingerprint"]), dict(state["optimizer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnusableError(
+            f"{checkpoint.name}{STATE} is of another version of CosyFlow ({describe(error)})"
+        ) from error
     snapshot = Snapshot(_read(checkpoint.weights, verify), optimizer)
     return Resumption(snapshot, position, fingerprint, checkpoint.name, checkpoint.record.get("world_size"))
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from cosyflow.config import yaml_text
 from cosyflow.config.official.recognition import family_in_text, is_official
 from cosyflow.config.plain_yaml import PlainLoader
 from cosyflow.config.recipe import Recipe, recipe_class
@@ -40,11 +41,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError([_is_official(str(path), text)])
     lines: dict[Location, int] = {}
     try:
-        node = yaml.compose(text, Loader=PlainLoader)
+        node = yaml_text.compose(text, PlainLoader)
         if not isinstance(node, yaml.MappingNode):
             raise RecipeError([Problem("recipe", f"{path}:1: not a mapping of keys to values; write KEY: VALUE")])
         problems = list(_index_lines(node, (), lines, str(path)))
-        values = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - PlainLoader is a SafeLoader
+        values = yaml_text.load(text, PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError([Problem("recipe", f"{path}:{line}: not YAML: {error.problem}")]) from error
@@ -112,7 +113,7 @@ def _apply_override(values: dict[str, Any], override: str, lines: dict[Location,
             yield Problem(key, f"command line: {'.'.join(parents[: position + 1])} has no keys below it")
             return
     try:
-        section[last] = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - PlainLoader is a SafeLoader
+        section[last] = yaml_text.load(text, PlainLoader)
     except yaml.YAMLError:
         yield Problem(key, f"command line: the value {text!r} is not YAML")
     lines[tuple(key.split("."))] = 0

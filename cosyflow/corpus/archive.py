@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import shutil
 import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from cosyflow.errors import CosyFlowError
+from cosyflow.unexpected import describe
 
 COPY_BYTES = 1 << 20
+DEEPEST = 100
+"""Folders that a member may lie in: no corpus needs more, and systems cannot make many more."""
 
 
 class ArchiveError(CosyFlowError):
@@ -48,10 +50,14 @@ def unpack(archive: Path, directory: Path, allowed: Callable[[PurePosixPath], bo
                 pass
     except FileExistsError as error:
         raise ArchiveError(f"{source}: {Path(error.filename).name} is there twice; nothing was unpacked") from error
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise ArchiveError(f"{source}: the archive is damaged ({error}); nothing was unpacked") from error
+    except (ArchiveError, MemoryError):
+        raise
     except OSError as error:
+        if isinstance(error, gzip.BadGzipFile) or error.strerror is None:
+            raise ArchiveError(f"{source}: the archive is damaged ({error}); nothing was unpacked") from error
         raise CosyFlowError(f"{directory}: cannot unpack {source}: {error.strerror}") from error
+    except Exception as error:  # tarfile and zlib have many
+        raise ArchiveError(f"{source}: the archive is damaged ({describe(error)}); nothing was unpacked") from error
 
 
 def _checked_path(member: tarfile.TarInfo, allowed: Callable[[PurePosixPath], bool], source: str) -> PurePosixPath:
@@ -59,6 +65,8 @@ def _checked_path(member: tarfile.TarInfo, allowed: Callable[[PurePosixPath], bo
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise ArchiveError(f"{source}: member {name!r} leads out of the archive; nothing was unpacked")
+    if len(path.parts) > DEEPEST:
+        raise ArchiveError(f"{source}: member {name[:40]!r}... is {len(path.parts)} folders deep; nothing was unpacked")
     if member.issym() or member.islnk():
         raise ArchiveError(f"{source}: member {name!r} is a link to {member.linkname!r}; nothing was unpacked")
     if not (member.isfile() or member.isdir()):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from cosyflow import storage
 from cosyflow.dataset.arrow import list_type, ragged, to_arrow
 from cosyflow.errors import CosyFlowError
+from cosyflow.unexpected import reading
 
 NOTES_KEY = b"cosyflow"
 NOTES_VERSION = 1
@@ -129,13 +130,9 @@ def open_shard(uri: str) -> Iterator[pq.ParquetFile]:
         CosyFlowError: the file is absent, is no parquet file, or is damaged where the `with` body reads it.
     """
     with storage.open_read(uri) as stream:
-        try:
-            with pq.ParquetFile(stream) as file:
-                yield file
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            remedy = "make it again with the parquet stage"
-            raise CosyFlowError(f"{uri}: damaged or not a parquet file ({reason}); {remedy}") from error
+        remedy = "make it again with the parquet stage"
+        with reading(uri, "a parquet file", remedy), pq.ParquetFile(stream) as file:
+            yield file
 
 
 def read_columns(uri: str, file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
@@ -167,4 +164,6 @@ def read_list(uri: str) -> list[str]:
     shards = [line.strip() for line in storage.read_text(uri).splitlines() if line.strip()]
     if not shards:
         raise CosyFlowError(f"{uri}: empty list, it names no parquet file")
+    if any("\0" in shard for shard in shards):
+        raise CosyFlowError(f"{uri}: holds bytes that are no text; is it a parquet file? name a list of them")
     return shards

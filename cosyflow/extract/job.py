@@ -24,7 +24,7 @@ from cosyflow.extract.model import OnnxModel, RunTime
 from cosyflow.extract.parts import Parts
 from cosyflow.processes import uninterrupted
 from cosyflow.progress import Progress
-from cosyflow.unexpected import UnexpectedError, describe, write_traceback
+from cosyflow.unexpected import UnexpectedError, describe, reading, write_traceback
 
 UNIT_SIZE = 16  # utterances that a worker takes at a time
 UNITS_PER_WORKER = 4  # handed out at a time, so that a long corpus does not lie in the queue as a whole
@@ -227,4 +227,5 @@ def _read_durations(path: str) -> dict[str, float]:
     if not storage.exists(path):
         return {}
     lines = (line.split() for line in storage.read_text(path).splitlines())
-    return {fields[0]: float(fields[1]) for fields in lines if len(fields) == 2}
+    with reading(path, "durations in seconds by utterance", "remove it, or run the stage prepare again"):
+        return {fields[0]: float(fields[1]) for fields in lines if len(fields) == 2}

@@ -30,11 +30,14 @@ class Identity:
 
 def identify(shapes: Shapes) -> Identity:
     """Guesses family and part from names and shapes of the tensors."""
-    for name in family_names():
-        found: Identity | None = facet(name, "weights").recognise(shapes)
-        if found is not None:
-            return found
-    return Identity(None, vocoder_part(shapes))
+    try:
+        for name in family_names():
+            found: Identity | None = facet(name, "weights").recognise(shapes)
+            if found is not None:
+                return found
+        return Identity(None, vocoder_part(shapes))
+    except (IndexError, ValueError):  # names of ours, and tensors of other numbers of dimensions
+        return Identity(None, None)
 
 
 def has(shapes: Shapes, prefix: str) -> bool:

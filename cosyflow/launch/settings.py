@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cosyflow import storage
+from cosyflow.config import yaml_text
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.launch.objects import Object
 
@@ -79,7 +80,7 @@ def read_settings(uri: str) -> JobSettings:
     if not uri:
         return JobSettings()
     try:
-        values = yaml.safe_load(storage.read_text(uri)) or {}
+        values = yaml_text.load(storage.read_text(uri)) or {}
     except yaml.YAMLError as error:
         raise RefusalError([Problem("job", f"{uri}: not YAML: {error}; correct the file")]) from error
     try:

@@ -93,7 +93,7 @@ def unpacked(content: bytes) -> tuple[Holder | None, bool]:
         values.pop("renewals")
         released = bool(values.pop("released"))
         return Holder(**values), released
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None, False
 
 

@@ -18,6 +18,7 @@ from cosyflow.checkpoint.select import best, newest
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress, say
 from cosyflow.stage import StageResult
+from cosyflow.unexpected import reading
 
 
 def average_weights(uris: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -30,20 +31,22 @@ def average_weights(uris: Sequence[str]) -> dict[str, torch.Tensor]:
     types: dict[str, torch.dtype] = {}
     with Progress("average", len(uris), "checkpoints") as progress:
         for uri in uris:
-            with storage.local_copy(uri) as path:
+            with storage.local_copy(uri) as path, reading(uri, "a checkpoint that can be averaged"):
                 weights = read_tensors(path)
-            if not total:
-                types = {key: tensor.dtype for key, tensor in weights.items()}
-                total = {key: _widen(tensor) for key, tensor in weights.items()}
-            else:
-                _check_alike(total, weights, uri, uris[0])
-                for key, tensor in weights.items():
-                    total[key] += _widen(tensor)
+                if not total:
+                    types = {key: tensor.dtype for key, tensor in weights.items()}
+                    total = {key: _widen(tensor) for key, tensor in weights.items()}
+                else:
+                    _check_alike(total, weights, uri, uris[0])
+                    for key, tensor in weights.items():
+                        total[key] += _widen(tensor)
             progress.update()
     return {key: _narrow(tensor / len(uris), types[key]) for key, tensor in total.items()}
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_complex():
+        raise ValueError("its numbers are complex")
     return tensor.to(torch.float64 if tensor.dtype in (torch.float64, torch.int64) else torch.float32, copy=True)
 
 

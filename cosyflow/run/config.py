@@ -17,6 +17,7 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 
 from cosyflow import storage
+from cosyflow.config import yaml_text
 from cosyflow.config.options import STAGE_NAMES, LaunchOptions, TrainingOptions, option
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.extract.device import DEVICES
@@ -233,7 +234,7 @@ def read_file(text: str, source: str = "run") -> dict[str, Any]:
         RefusalError: it is not YAML, or not a mapping of settings.
     """
     try:
-        values = yaml.safe_load(text)
+        values = yaml_text.load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -368,7 +369,7 @@ def _parsed(name: str, text: str) -> Any:
     if kind_of(name) is str:
         return text
     try:
-        value = yaml.safe_load(text) if text.strip() else None
+        value = yaml_text.load(text) if text.strip() else None
     except yaml.YAMLError as error:
         raise ValueError(f"{text!r} is not YAML") from error
     if kind_of(name) is list and (value is None or isinstance(value, str)):

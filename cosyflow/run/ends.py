@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from cosyflow import storage
 from cosyflow.provenance import LOCAL_RUN
 from cosyflow.run.execute import RUN_VARIABLE, is_skipped
 from cosyflow.run.record import RUNS
 from cosyflow.stage import Manifest
+from cosyflow.unexpected import reading
 
 State = Literal["made", "reused", "skipped", "failed"]
 PLAN = "plan"
@@ -43,7 +46,7 @@ class End:
         )
 
     def read_manifest(self) -> Manifest | None:
-        return Manifest(**self.manifest) if self.manifest else None
+        return Manifest.of(self.manifest, "manifest") if self.manifest else None
 
 
 def run_id() -> str:
@@ -77,14 +80,22 @@ def read_ends(data_root: str, run: str) -> tuple[list[End], str]:
     record = ""
     names = [file.path for file in storage.list_files(folder) if file.path.endswith(".json")]
     for name in sorted(names, key=lambda name: name != f"{PLAN}.json"):
-        content = storage.read_json(storage.join(folder, name))
-        if name == f"{PLAN}.json" and "ends" in content:
-            record = content["record"]
-            ends = [End(**entry) for entry in content["ends"]]
-        else:
-            ends = [End(**content)]
-        found |= {(end.stage, end.name): end for end in ends}
+        uri = storage.join(folder, name)
+        content = storage.read_json(uri)
+        with reading(uri, "what a task of a run leaves", "remove it and run the task again"):
+            if name == f"{PLAN}.json" and "ends" in content:
+                record = str(content["record"])
+                ends = [_checked(entry) for entry in content["ends"]]
+            else:
+                ends = [_checked(content)]
+            found |= {(end.stage, end.name): end for end in ends}
     return list(found.values()), record
+
+
+def _checked(content: dict[str, Any]) -> End:
+    end: End = TypeAdapter(End).validate_python(content)
+    end.read_manifest()
+    return end
 
 
 def _uri(data_root: str, run: str, name: str) -> str:

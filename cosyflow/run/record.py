@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from cosyflow import storage
 from cosyflow.config.recipe import Recipe, recipe_class
@@ -23,6 +23,7 @@ from cosyflow.errors import CosyFlowError
 from cosyflow.run import config
 from cosyflow.run.config import Run
 from cosyflow.run.recipes import Subsets, load_recipe, recipe_name, recipe_path, resolve_subsets
+from cosyflow.unexpected import describe
 
 RUNS = "runs"
 RECORDS = f"{RUNS}/records"
@@ -65,10 +66,11 @@ class Record:
         try:
             recipe = _read_recipe(content["recipe"])
             run = config.from_parameters(content["run"])
-            return cls(run, content["recipe_name"], content["recipe_file"], recipe, uri)
-        except (KeyError, TypeError, ValidationError, CosyFlowError) as error:
+            return cls(run, str(content["recipe_name"]), str(content["recipe_file"]), recipe, uri)
+        except Exception as error:  # of whatever the file has in their place
+            reason = str(error) if isinstance(error, CosyFlowError) else describe(error)
             raise CosyFlowError(
-                f"{uri}: not a record of this version of CosyFlow ({error}); start the run anew"
+                f"{uri}: not a record of this version of CosyFlow ({reason}); start the run anew"
             ) from error
 
     def to_json(self) -> dict[str, Any]:

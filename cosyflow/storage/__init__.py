@@ -199,6 +199,8 @@ def read_json(uri: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise CosyFlowError(f"{uri}:{error.lineno}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise CosyFlowError(f"{uri}: not JSON of ours: {error}") from error
 
 
 def write_bytes(uri: str, data: bytes) -> None:

@@ -15,6 +15,7 @@ from cosyflow.families import facet
 from cosyflow.families.parts import QWEN2_FOLDER, QWEN2_TOKENIZER, WHISPER_RANKS
 from cosyflow.pretrained import how_to_get
 from cosyflow.text import special_tokens
+from cosyflow.unexpected import reading
 
 EMPTY_PIECE = "="  # the last line of the released rank file, a token of no bytes
 
@@ -83,14 +84,9 @@ def qwen2_tokenizer(directory: str, special: Sequence[str]) -> Tokenizer:
     for name in QWEN2_TOKENIZER:
         if not storage.exists(storage.join(folder, name)):
             raise CosyFlowError(f"{storage.join(folder, name)}: no such file; {how_to_get(QWEN2_FOLDER)}")
-    try:
-        with storage.local_copy(folder) as path:
-            engine = Qwen2Tokenizer.from_pretrained(path, local_files_only=True).backend_tokenizer
-    except CosyFlowError:
-        raise
-    except Exception as error:  # of many kinds, for damaged files
-        raise CosyFlowError(f"{folder}: not a Qwen2 tokenizer ({error}); {how_to_get(QWEN2_FOLDER)}") from error
-    return Tokenizer(engine, special)
+    with storage.local_copy(folder) as path, reading(folder, "a Qwen2 tokenizer", how_to_get(QWEN2_FOLDER)):
+        engine = Qwen2Tokenizer.from_pretrained(path, local_files_only=True).backend_tokenizer
+        return Tokenizer(engine, special)
 
 
 def whisper_tokenizer(directory: str) -> Tokenizer:
@@ -104,9 +100,10 @@ def whisper_tokenizer(directory: str) -> Tokenizer:
     vocabulary = dict(_parse_rank(line, path) for line in lines)
     if sorted(vocabulary.values()) != list(range(len(lines))):
         raise CosyFlowError(f"{path}: the ranks are not 0 to {len(lines) - 1}, each once; copy the file again")
-    engine = _byte_level_bpe(vocabulary, _merges(vocabulary))
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    return Tokenizer(engine, special_tokens.WHISPER)
+    with reading(path, "a tokenizer", how_to_get(WHISPER_RANKS)):
+        engine = _byte_level_bpe(vocabulary, _merges(vocabulary))
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        return Tokenizer(engine, special_tokens.WHISPER)
 
 
 def _parse_rank(line: str, path: str) -> tuple[str, int]:

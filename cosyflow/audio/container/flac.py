@@ -13,6 +13,8 @@ _STREAMINFO = 8  # position of its content, after the mark and the header of the
 _TOTAL = _STREAMINFO + 13  # four bits and four bytes: the number of samples
 _TAIL_BYTES = 1 << 16
 _LONGEST_FRAME = 1 << 22
+_MOST_CANDIDATES = 20
+"""Headers that are looked at from the end: each costs the checksum of all that follows it."""
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _BLOCK_SIZES = {1: 192} | {code: 576 << (code - 2) for code in range(2, 6)} | {code: 1 << code for code in range(8, 16)}
 
@@ -56,10 +58,14 @@ def _last_frame(stream: BinaryIO, size: int) -> _Frame | None:
         tail = stream.read(size - start)
         if tail[-128:-125] == b"TAG":  # ID3v1, which taggers of MP3 files append
             tail = tail[:-128]
+        candidates = 0
         for match in reversed(list(_SYNC.finditer(tail))):
             frame = _frame(tail[match.start() : match.start() + 16])
+            candidates += frame is not None
             if frame and _crc(tail[match.start() :], 0x8005, 16) == 0:
                 return frame
+            if candidates >= _MOST_CANDIDATES:  # of a whole file the first is nearly always the one
+                return None
         if start == 0 or length >= _LONGEST_FRAME:
             return None
         length *= 8

@@ -95,8 +95,8 @@ def _announced(frame: bytes) -> int | None:
     for mark in (b"Xing", b"Info"):
         place = frame[:64].find(mark)
         if place >= 0:
-            has_count = frame[place + 7] & 1
-            return int.from_bytes(frame[place + 8 : place + 12], "big") if has_count else 0
+            flags = int.from_bytes(frame[place + 4 : place + 8], "big")
+            return int.from_bytes(frame[place + 8 : place + 12], "big") if flags & 1 else 0
     return 0 if frame[36:40] == b"VBRI" else None
 
 

@@ -11,6 +11,7 @@ PLACEHOLDER = 0x7F00_0000
 """From here on a size is none: sox writes 0x7ffff000 into a pipe, arecord 0x80000000, ffmpeg 0xffffffff."""
 LONGEST = 0xFFFF_FFFE
 _LONGEST_FILE = 1 << 62
+_MOST_CHUNKS = 10_000
 _DS64 = struct.Struct("<QQQ")  # sizes of RIFF and data in bytes, number of samples
 
 
@@ -23,7 +24,9 @@ def look(stream: BinaryIO, size: int) -> Facts:
     order = ">" if start.startswith(b"RIFX") else "<"
     (riff_size,) = struct.unpack(f"{order}I", start[4:8])
     position, long_sizes, align = 12, None, 0
-    while position + 8 <= size:
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > size:
+            break
         stream.seek(position)
         chunk, length = struct.unpack(f"{order}4sI", stream.read(8))
         position += 8
@@ -37,6 +40,8 @@ def look(stream: BinaryIO, size: int) -> Facts:
         if chunk == b"ds64" and position + _DS64.size <= size:
             long_sizes = position
         position += length + length % 2
+    else:
+        return Facts()
     raise IncompleteError(f"its header promises {position + 8 - size} bytes more than are there")
 
 

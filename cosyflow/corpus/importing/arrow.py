@@ -21,7 +21,8 @@ from cosyflow.corpus.importing.columns import Chosen
 from cosyflow.corpus.importing.files import AudioFiles
 from cosyflow.corpus.importing.source import Clip, Columns, Source, one_line, without_suffix
 from cosyflow.corpus.listing import AUDIO_SUFFIXES, Found
-from cosyflow.errors import CosyFlowError, Problem
+from cosyflow.errors import Problem
+from cosyflow.unexpected import reading
 
 CONTAINERS = (".parquet", ".arrow")
 ROWS_AT_A_TIME = 16
@@ -68,11 +69,8 @@ def _holds_audio(kind: pa.DataType) -> bool:
 
 
 def _schema(uri: str) -> pa.Schema:
-    with storage.open_read(uri) as stream:
-        try:
-            return pq.read_schema(stream) if uri.lower().endswith(".parquet") else _open_arrow(stream).schema
-        except (pa.ArrowException, OSError) as error:
-            raise CosyFlowError(f"{uri}: cannot be read as Arrow or Parquet ({error}); fetch it again") from error
+    with storage.open_read(uri) as stream, reading(uri, "an Arrow or Parquet file", "fetch it again"):
+        return pq.read_schema(stream) if uri.lower().endswith(".parquet") else _open_arrow(stream).schema
 
 
 def _open_arrow(stream: Any) -> Any:
@@ -85,13 +83,10 @@ def _open_arrow(stream: Any) -> Any:
 
 
 def _rows(uri: str, names: list[str]) -> Iterator[dict[str, Any]]:
-    with storage.open_read(uri) as stream:
-        try:
-            batches = _parquet_batches if uri.lower().endswith(".parquet") else _arrow_batches
-            for batch in batches(stream, names):
-                yield from batch.to_pylist()
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise CosyFlowError(f"{uri}: is damaged ({error}); fetch it again") from error
+    with storage.open_read(uri) as stream, reading(uri, "an Arrow or Parquet file", "fetch it again"):
+        batches = _parquet_batches if uri.lower().endswith(".parquet") else _arrow_batches
+        for batch in batches(stream, names):
+            yield from batch.to_pylist()
 
 
 def _parquet_batches(stream: BinaryIO, names: list[str]) -> Iterator[pa.RecordBatch]:

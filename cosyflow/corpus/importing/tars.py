@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import lzma
 import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,6 +11,7 @@ from cosyflow.corpus.importing.pairs import LONGEST_TEXT, SUFFIXES, parse
 from cosyflow.corpus.importing.source import Clip, Source
 from cosyflow.corpus.listing import AUDIO_SUFFIXES, Found
 from cosyflow.errors import CosyFlowError
+from cosyflow.unexpected import reading
 
 CONTAINERS = (".tar", ".tar.gz", ".tgz")
 
@@ -34,11 +33,12 @@ def read(source: Source) -> Iterator[Clip]:
     containers = source.with_suffix(*CONTAINERS)
     for each in containers:
         uri = source.uri(each.path)
-        try:
-            with storage.open_read(uri) as stream, tarfile.open(fileobj=stream) as tar:
-                yield from _clips(source, tar, uri)
-        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
-            raise CosyFlowError(f"{uri}: the archive is damaged ({error}); fetch it again") from error
+        with (
+            reading(uri, "a tar archive", "fetch it again"),
+            storage.open_read(uri) as stream,
+            tarfile.open(fileobj=stream) as tar,
+        ):
+            yield from _clips(source, tar, uri)
     source.ignore_rest(each.path for each in containers)
 
 

@@ -14,6 +14,7 @@ from cosyflow.checkpoint.official import differences, shapes_of
 from cosyflow.config.llm import Qwen2Config
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.llm.speech_lm import SpeechLM
+from cosyflow.unexpected import describe
 
 
 def read_qwen2_config(directory: Path) -> Qwen2Config:
@@ -29,6 +30,8 @@ def read_qwen2_config(directory: Path) -> Qwen2Config:
         raise CosyFlowError(f"{path}: cannot be read ({error.strerror}); a Qwen2 folder has it") from error
     except (ValueError, TypeError) as error:
         raise CosyFlowError(f"{path}: {error}") from error
+    except Exception as error:
+        raise CosyFlowError(f"{path}: not the config.json of a Qwen2 folder ({describe(error)})") from error
 
 
 def load_qwen2_folder(model: SpeechLM, directory: Path) -> None:

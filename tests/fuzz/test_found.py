@@ -1,0 +1,197 @@
+"""Inputs that once ended in a traceback, without end or without memory, each as small as it could be."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from cosyflow import storage
+from cosyflow.audio.container import Facts, flac, look
+from cosyflow.audio.opener import inspect_audio, read_samples
+from cosyflow.checkpoint.describe import describe
+from cosyflow.checkpoint.folder import list_checkpoints
+from cosyflow.checkpoint.state import UnusableError, load
+from cosyflow.config import yaml_text
+from cosyflow.config.load import load_config
+from cosyflow.corpus.archive import ArchiveError, unpack
+from cosyflow.dataset.shard import read_list
+from cosyflow.errors import AudioError, CosyFlowError
+from cosyflow.release.average import average_weights
+from cosyflow.run import config
+from cosyflow.run.ends import read_ends
+from cosyflow.run.record import Record
+from cosyflow.stage import Manifest
+from cosyflow.unexpected import reading
+from tests.fuzz.texts import tone
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 25))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * 1000, "nested too deeply"),
+        (BOMB, "its aliases stand for more than 1000000 values"),
+        ("&a [*a]", "contains itself"),
+        ("&a {<<: *a}", "contains itself"),
+        ("!!int x", "a value that is none"),
+        ("a: 2001-13-45", "a value that is none"),
+        (f"a: {'9' * 5000}", "a value that is none"),
+        ("a: \x0b", "special characters are not allowed"),
+    ],
+)
+def test_yaml_is_read_or_refused(text: str, problem: str) -> None:
+    with pytest.raises(yaml.MarkedYAMLError) as refused:
+        yaml_text.load(text)
+    assert problem in str(refused.value.problem)
+
+
+@pytest.mark.parametrize("text", ["[" * 1000, BOMB, "a: 2001-13-45"], ids=["deep", "bomb", "date"])
+def test_a_recipe_and_a_run_are_refused_by_their_names(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(CosyFlowError, match=r"own\.yaml"):
+        load_config(path)
+    with pytest.raises(CosyFlowError, match=r"own\.yaml"):
+        config.read_run(str(path))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"a": 1'], ids=["deep", "long number", "cut"])
+def test_json_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(CosyFlowError, match=r"a\.json.*not JSON"):
+        storage.read_json(str(path))
+
+
+@pytest.mark.parametrize(
+    "content", [[], {"recipe": []}, {"recipe": {"version": []}, "run": 1}, {"recipe": {"version": "x"}, "run": {}}]
+)
+def test_what_is_no_record_is_refused_by_its_name(content: object, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(CosyFlowError, match=r"r\.json: not a record"):
+        Record.read(str(tmp_path / "r.json"))
+
+
+@pytest.mark.parametrize("files", [[], None, 1])
+def test_a_manifest_with_other_types_is_none(files: object) -> None:
+    whole = Manifest("s", "n", "k", "u", "d", {}, {}, {}, {}, [], {}, 1.0, False)
+    with pytest.raises(CosyFlowError, match="m: not a manifest of a CosyFlow stage"):
+        Manifest.from_json(json.dumps(json.loads(whole.to_json()) | {"files": files}), "m")
+
+
+@pytest.mark.parametrize("content", [[], {"ends": [1]}, {"stage": 1}, 7])
+def test_what_no_task_left_is_refused_by_its_name(content: object, tmp_path: Path) -> None:
+    for name in ("plan", "prepare.dev"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / f"{name}.json").write_text(json.dumps(content))
+        with pytest.raises(CosyFlowError, match=rf"{name}\.json"):
+            read_ends(str(tmp_path), name)
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.list").write_bytes(b"a\0b\n")
+    with pytest.raises(CosyFlowError, match=r"data\.list: holds bytes that are no text"):
+        read_list(str(tmp_path / "data.list"))
+
+
+def test_an_archive_with_folders_without_end_is_refused(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("d/" * 2000 + "a.wav"))
+    (tmp_path / "deep.tar.gz").write_bytes(gzip.compress(stream.getvalue()))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ArchiveError, match="is 2001 folders deep; nothing was unpacked"):
+        unpack(tmp_path / "deep.tar.gz", tmp_path / "out", lambda path: True, "deep.tar.gz")
+
+
+def test_a_header_promises_more_than_any_memory_holds() -> None:
+    content = bytearray(tone("OGG", "VORBIS"))
+    page = content.rindex(b"OggS")
+    content[page + 6 : page + 14] = (10**12).to_bytes(8, "little")
+    with pytest.raises(AudioError):
+        inspect_audio(bytes(content))
+    wav = bytearray(tone("RF64", "PCM_16"))
+    place = wav.index(b"ds64") + 8
+    wav[place : place + 24] = struct.pack("<QQQ", 10**12, 10**12, 10**12)
+    with pytest.raises(AudioError):
+        read_samples(bytes(wav))
+
+
+def test_a_wav_of_empty_chunks_is_left_to_the_decoder() -> None:
+    content = b"RIFF" + struct.pack("<I", 1 << 22) + b"WAVE" + bytes(1 << 22)
+    assert look(io.BytesIO(content), len(content)) == Facts()
+
+
+@pytest.mark.medium
+def test_the_end_of_a_cut_flac_is_looked_for_in_bearable_time() -> None:
+    """Each header that could be the last frame's costs the checksum of all that follows it."""
+    whole = tone("FLAC", seconds=2)
+    begins = whole.index(b"\xff\xf8")
+    content = whole[:-100] + whole[begins : begins + 16] * 50_000
+    begun = time.process_time()
+    assert flac.look(io.BytesIO(content), len(content)).is_doubtful
+    assert time.process_time() - begun < 10
+
+
+def test_a_short_first_frame_of_an_mp3_announces_nothing() -> None:
+    content = b"\xff\xe3\x18\x00" + b"\0" * 14 + b"Info" + b"\0" * 100
+    assert look(io.BytesIO(content), len(content)).is_mpeg
+
+
+def saved(content: object, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_tensors_of_other_forms_are_described(tmp_path: Path) -> None:
+    names = ("llm_decoder.weight", "text_embedding.weight", "decoder.estimator.x", "f0_predictor.x")
+    path = saved({name: torch.tensor(1.0) for name in names}, tmp_path / "a.pt")
+    assert describe(path).lines()
+
+
+@pytest.mark.parametrize(
+    "content", [{1: torch.zeros(2)}, {"a": torch.zeros(2, dtype=torch.complex64)}, [1], {"module": 1}]
+)
+def test_what_cannot_be_averaged_is_named(content: object, tmp_path: Path) -> None:
+    path = str(saved(content, tmp_path / "a.pt"))
+    with pytest.raises(CosyFlowError, match=r"a\.pt"):
+        average_weights([path, path])
+
+
+@pytest.mark.parametrize("position", [None, [], {"epoch": "x"}, {"epochs": 1}, {"epoch": 1, "other": 2}])
+def test_a_state_with_another_position_is_passed_over(position: object, tmp_path: Path) -> None:
+    saved({}, tmp_path / "epoch_0_whole.pt")
+    state = {"format": 1, "position": position, "fingerprint": "f", "optimizer": {}}
+    saved(state, tmp_path / "epoch_0_whole.state.pt")
+    (tmp_path / "epoch_0_whole.yaml").write_text(f"epoch: 0\nstep: 0\nloss_dict: {{loss: 1{'0' * 400}}}\n")
+    (checkpoint,) = list_checkpoints(str(tmp_path))
+    assert checkpoint.validation_loss is None
+    with pytest.raises(UnusableError, match="another version of CosyFlow"):
+        load(checkpoint)
+
+
+class PanicException(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), MemoryError(), PanicException("index"), KeyError("x")]
+)
+def test_whatever_a_reader_raises_names_the_file(error: BaseException) -> None:
+    with pytest.raises(CosyFlowError, match=r"^x\.bin: "), reading("x.bin", "a file"):
+        raise error
+
+
+def test_what_ends_the_program_is_not_the_readers() -> None:
+    with pytest.raises(KeyboardInterrupt), reading("x.bin", "a file"):
+        raise KeyboardInterrupt
