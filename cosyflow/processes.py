@@ -13,6 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 
 HOST = socket.gethostname()
+CACHES = {
+    "XDG_CACHE_HOME": ".cache",
+    "MPLCONFIGDIR": ".config/matplotlib",
+    "TRITON_HOME": ".triton",
+    "CUDA_CACHE_PATH": ".nv/ComputeCache",
+}
+"""What libraries keep in a home, by the variable that names another place for it."""
 
 
 def this_process() -> str:
@@ -23,16 +30,28 @@ def this_process() -> str:
 def make_user_known() -> None:
     """Gives a user that the system does not know a name and a home: its number, and the place of temporary files.
 
-    Containers run with any number, and libraries ask for both (PyTorch, MLflow).
+    Containers run with any number, and libraries ask for both (PyTorch, MLflow). Where the home cannot be written, what
+    libraries keep there goes to the place of temporary files too.
+
+    Raises:
+        FileNotFoundError: there is no such place.
     """
+    temporary = tempfile.gettempdir()
     try:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["USER"] = str(os.getuid())
     try:
-        Path.home()
+        home = Path.home()
     except RuntimeError:
-        os.environ["HOME"] = tempfile.gettempdir()
+        home = Path(temporary)
+        os.environ["HOME"] = temporary
+    for variable, folder in CACHES.items():
+        place = home / folder
+        while not place.exists():
+            place = place.parent
+        if not os.access(place, os.W_OK):
+            os.environ.setdefault(variable, str(Path(temporary) / f"cosyflow-user-{os.getuid()}" / folder))
 
 
 @contextmanager

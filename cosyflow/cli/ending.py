@@ -45,7 +45,11 @@ def ending(name: str, work: Callable[[], int | None]) -> int:
         name: of the command, as messages begin.
         work: may return another status.
     """
-    make_user_known()
+    try:
+        make_user_known()
+    except FileNotFoundError:
+        _print("error: TMPDIR: no place for temporary files can be written; set it to one that can")
+        return REFUSED
     try:
         with _interrupts_raised(), ended_by_sigterm():
             status = work() or 0

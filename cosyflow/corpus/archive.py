@@ -50,7 +50,7 @@ def unpack(archive: Path, directory: Path, allowed: Callable[[PurePosixPath], bo
                 pass
     except FileExistsError as error:
         raise ArchiveError(f"{source}: {Path(error.filename).name} is there twice; nothing was unpacked") from error
-    except (ArchiveError, MemoryError):
+    except (CosyFlowError, MemoryError):
         raise
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile) or error.strerror is None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from cosyflow.config import yaml_text
 from cosyflow.config.plain_yaml import PlainLoader
 from cosyflow.errors import CosyFlowError
 
@@ -94,7 +95,7 @@ def read(text: str, path: str) -> dict[str, Any]:
         HyperYamlError: names file, line and what is wrong.
     """
     try:
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        tree = yaml_text.load(text, _Loader)
         if not isinstance(tree, dict):
             raise HyperYamlError(f"{path}:1: not a mapping of keys to values")
         _count(tree, 0)

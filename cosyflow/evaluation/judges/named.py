@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from cosyflow import storage
+from cosyflow.config import yaml_text
 from cosyflow.content import Digests, combine
 from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.evaluation.judges import DNSMOS, QUALITY, ROLES, SPEAKER, TRANSCRIPT
@@ -72,7 +73,7 @@ def _unnamed(role: str, place: str) -> Missing:
 def _read(listing: str) -> dict[str, tuple[str, str]]:
     """Address and checksum by role, of a YAML file."""
     try:
-        values = yaml.safe_load(storage.read_text(listing))
+        values = yaml_text.load(storage.read_text(listing))
     except yaml.YAMLError as error:
         raise CosyFlowError(f"{listing}: not YAML ({' '.join(str(error).split())}); write ROLE: PATH") from error
     if not isinstance(values, dict) or not values:

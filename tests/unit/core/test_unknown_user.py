@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cosyflow.processes import make_user_known
+from cosyflow.processes import CACHES, make_user_known
 
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
@@ -27,6 +27,23 @@ def test_an_unknown_user_gets_a_name_and_a_home(monkeypatch: pytest.MonkeyPatch)
     make_user_known()
     assert getpass.getuser() == str(os.getuid())
     assert Path.home() == Path(tempfile.gettempdir())
+
+
+def test_what_libraries_keep_goes_elsewhere_where_the_home_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CACHES:
+        monkeypatch.setenv(name, "")  # so that it is as before in the end
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_user_known()
+    assert not CACHES.keys() & os.environ.keys()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    monkeypatch.setenv("MPLCONFIGDIR", "/own")
+    make_user_known()
+    assert os.environ["MPLCONFIGDIR"] == "/own"
+    assert Path(os.environ["XDG_CACHE_HOME"]).is_relative_to(tempfile.gettempdir())
+    assert CACHES.keys() <= os.environ.keys()
 
 
 def test_a_known_user_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,3 +258,18 @@ def test_the_ports_of_a_kind_cluster_are_those_of_its_services() -> None:
 def test_retraining_uses_images_by_digest() -> None:
     lock = read_image_lock(K8S / "gitops/retraining/images.lock.yaml", release=True)
     assert all("@sha256:" in reference for reference in lock.values())
+
+
+def test_where_the_cluster_chooses_the_user_no_pod_names_one(tmp_path: Path) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed, which renders the overlays")
+    shutil.copytree(K8S, tmp_path / "k8s")
+    chosen = tmp_path / "k8s/overlays/chosen"
+    chosen.mkdir()
+    components = "components: [../../components/any-user]"
+    head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../kind]\n"
+    (chosen / "kustomization.yaml").write_text(f"{head}{components}\n")
+    for pod in pods(render(chosen)):
+        context = pod["spec"]["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & context.keys()
