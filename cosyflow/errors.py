@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cosyflow.redaction import redact
+
 
 class CosyFlowError(Exception):
     """A problem with the input, the settings or the environment, reported in one line.
 
     The message names the file, line, key or utterance that is wrong and what to do about it. The command line prints
-    it without a traceback and exits with status 1; anything else that is raised is a defect of CosyFlow.
+    it without a traceback and exits with status 1; anything else that is raised is a defect of CosyFlow. Secrets in the
+    message are redacted.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(redact(" ".join(message.split())))
 
 
 class MissingError(CosyFlowError):
@@ -83,7 +86,7 @@ class Problem:
     """It cannot be known here whether it is wrong: it is shown, and nothing is refused for it."""
 
     def __str__(self) -> str:
-        return f"{self.setting}: {' '.join(self.text.split())}"
+        return redact(f"{self.setting}: {' '.join(self.text.split())}")
 
 
 class RefusalError(CosyFlowError):

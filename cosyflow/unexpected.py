@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cosyflow.errors import CosyFlowError
+from cosyflow.redaction import redact
 
 PANIC = "PanicException"
 """What libraries in Rust (tokenizers, safetensors) raise for what their authors did not foresee. No Exception."""
@@ -54,11 +55,11 @@ def reading(
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line of bearable length."""
+    """An exception in one line of bearable length, without secrets."""
     if isinstance(error, OSError) and error.strerror:
         named = f"{os.fsdecode(error.filename)}: " if error.filename and not isinstance(error.filename, int) else ""
-        return f"{named}{error.strerror}"
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+        return redact(f"{named}{error.strerror}")
+    text = redact(" ".join(f"{type(error).__name__}: {error}".split()))
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
@@ -68,7 +69,7 @@ def write_traceback(error: BaseException) -> str:
         with tempfile.NamedTemporaryFile(
             "w", prefix="cosyflow-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
         ) as file:
-            traceback.print_exception(error, file=file)
+            file.write(redact("".join(traceback.format_exception(error))))
     except OSError as trouble:
         return f"no file ({trouble.strerror})"
     return file.name

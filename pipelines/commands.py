@@ -12,6 +12,7 @@ from typing import Any
 
 from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
+from cosyflow.credentials import refuse_carried
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.run import config
 
@@ -102,7 +103,9 @@ def _submit(args: argparse.Namespace) -> int:
     if not args.host:
         raise RefusalError([Problem("--host", "is missing; give the address of a server, or set KFP_HOST")])
     token = args.token or os.environ.get("KFP_TOKEN")
-    run = config.from_parameters(read_settings(args))
+    settings = read_settings(args)
+    refuse_carried(settings)
+    run = config.from_parameters(settings)
     print(submit(run, args.host, args.namespace, token, args.kfp_experiment, args.run_name, args.images))
     return 0
 

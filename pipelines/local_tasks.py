@@ -10,6 +10,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from cosyflow.redaction import redact
+
 STAGE_LINE = re.compile(r"^\[stage \d+/\d+ [^\]]+\] ")
 
 
@@ -44,7 +46,7 @@ class LocalTasks:
             return self._stop_signal
         with process:
             for line in process.stdout or ():
-                self._write(task, line.rstrip("\n"))
+                self._write(task, redact(line.rstrip("\n")))
             status = process.wait()
         with self._lock:
             self._running.discard(process)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cosyflow.cli.ending import Terminated
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
+from cosyflow.redaction import guarded
 from cosyflow.run.config import Run
 from cosyflow.run.ends import End, local_run_id, read_ends
 from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
@@ -97,10 +98,10 @@ def _run_graph(wanted: Run, run_dir: Path, run_id: str, terminal: TextIO) -> Map
 
     environment = {**_bytecode_cache(run_dir.parent / "bytecode"), RUN_VARIABLE: run_id, IMAGE_VARIABLE: ""}
     with (run_dir / LOG).open("a", encoding="utf-8") as log:
-        tasks = LocalTasks(log, terminal, environment)
+        tasks = LocalTasks(guarded(log), terminal, environment)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(run_dir / "kfp"), raise_on_error=True)
         try:
-            with _chatter_to(log), _tasks_run_by(tasks), _stopped_by_signals(tasks):
+            with _chatter_to(guarded(log)), _tasks_run_by(tasks), _stopped_by_signals(tasks):
                 _tried_once(build_pipeline(wanted.subsets_at_once))(run=wanted.to_yaml())
         except RuntimeError as error:  # KFP's way to say that a task failed
             if not tasks.failed:

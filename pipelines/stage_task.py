@@ -10,8 +10,10 @@ from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 from kfp.dsl.pipeline_task import PipelineTask
 
 from components.base import image_of
+from cosyflow.credentials import MOUNTED_LOGINS
 from cosyflow.extract.device import CUDA, VARIABLE
-from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET
+from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, LOGINS_SECRET
+from cosyflow.mlflow_server import LOGIN_VARIABLES
 from cosyflow.progress import STAGE_VARIABLE
 from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
 from cosyflow.run.stages import STAGES, position
@@ -20,6 +22,8 @@ STORE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name that Kubeflo
 STORE_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
 ENDPOINTS_MAP = "cosyflow"
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "MLFLOW_TRACKING_URI", "KFP_UI_URL")
+DOWNLOADING = ("plan", "download")
+"""Tasks that ask web servers, whose logins are in a file."""
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 STAGE_LABEL = "cosyflow.dev/stage"
 RETRY: Mapping[str, Any] = {"num_retries": 1, "backoff_duration": "10s", "backoff_max_duration": "30d"}
@@ -63,6 +67,9 @@ def _configure(name: str, task: PipelineTask, resources: Mapping[str, str]) -> P
     them a pod's own identity has to do. A run on one machine has what its environment says.
     """
     kubernetes.use_secret_as_env(task, STORE_SECRET, STORE_KEYS, optional=True)
+    kubernetes.use_secret_as_env(task, LOGINS_SECRET, {key: key for key in LOGIN_VARIABLES}, optional=True)
+    if name in DOWNLOADING:
+        kubernetes.use_secret_as_volume(task, LOGINS_SECRET, mount_path=str(MOUNTED_LOGINS.parent), optional=True)
     kubernetes.use_config_map_as_env(task, ENDPOINTS_MAP, {key: key for key in ENDPOINTS}, optional=True)
     kubernetes.use_field_path_as_env(task, RUN_VARIABLE, RUN_LABEL)
     kubernetes.add_pod_label(task, STAGE_LABEL, name)

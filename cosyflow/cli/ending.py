@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from cosyflow.beginning import INTERRUPTED, end_at_once
 from cosyflow.cli.parser import REFUSED, is_unread
+from cosyflow.credentials import protect
 from cosyflow.errors import CosyFlowError, RefusalError, StoppedError
 from cosyflow.processes import make_user_known
 from cosyflow.unexpected import describe, write_traceback
@@ -51,6 +52,7 @@ def ending(name: str, work: Callable[[], int | None]) -> int:
         _print("error: TMPDIR: no place for temporary files can be written; set it to one that can")
         return REFUSED
     try:
+        protect()
         with _interrupts_raised(), ended_by_sigterm():
             status = work() or 0
             if sys.stdout is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import keyword
 import sys
@@ -11,6 +12,7 @@ from cosyflow import __version__
 from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
 from cosyflow.config.options import STAGE_NAMES as STAGES
+from cosyflow.credentials import withdrawn_from
 
 TOOLS = ("import", "convert-recipe", "stand-ins", "inspect", "synthesize", "evaluate", "judges", "models", "gc")
 
@@ -44,5 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(known: str | None, words: list[str]) -> int | None:
     args = build_parser(known).parse_args(words)
-    status: int | None = importlib.import_module(module_name(args.command)).run(args)
+    clean = argparse.Namespace(**withdrawn_from(vars(args)))
+    status: int | None = importlib.import_module(module_name(args.command)).run(clean)
     return status

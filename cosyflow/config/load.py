@@ -16,6 +16,7 @@ from cosyflow.config import yaml_text
 from cosyflow.config.official.recognition import family_in_text, is_official
 from cosyflow.config.plain_yaml import PlainLoader
 from cosyflow.config.recipe import Recipe, recipe_class
+from cosyflow.credentials import withdraw
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.families import family_names
 
@@ -74,7 +75,7 @@ def values_of(recipe: Recipe) -> dict[str, Any]:
 def read_text(path: Path) -> str:
     """The text of a settings file. Raises RecipeError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return withdraw(path.read_text(encoding="utf-8"))
     except OSError as error:
         text = f"{path}: cannot read the recipe ({error.strerror}); name a YAML file"
         raise RecipeError([Problem("recipe", text)]) from error

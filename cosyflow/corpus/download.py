@@ -14,6 +14,7 @@ from cosyflow import storage
 from cosyflow.corpus.archive import ArchiveError, unpack
 from cosyflow.corpus.checksums import agree, published_checksums
 from cosyflow.corpus.http import FileDigests, digest_file, fetch
+from cosyflow.credentials import withdraw
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import say
 from cosyflow.scratch import scratch_folder
@@ -37,7 +38,8 @@ def download_subset(
 
     Args:
         subset: name of the archive without `.tar.gz`, e.g. "dev-clean".
-        url: http(s) address of the folder with the archives and their checksums (md5sum.txt, sha256sum.txt).
+        url: http(s) address of the folder with the archives and their checksums (md5sum.txt, sha256sum.txt), or of the
+            archive.
         output_dir: local folder, or s3:// prefix: then the tree is unpacked on this machine and uploaded.
         checksum: MD5 or SHA-256 of the archive in hexadecimal, instead of the published ones.
         keep_archive: leave the archive in `output_dir`.
@@ -52,7 +54,7 @@ def download_subset(
         raise CosyFlowError(f"{url}: archives are fetched from an http:// or https:// address")
     if checksum is not None and not re.fullmatch(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}", checksum):
         raise CosyFlowError(f"{checksum!r} is no checksum; write an MD5 (32 hexadecimal digits) or a SHA-256 (64)")
-    url, checksum = url.rstrip("/"), checksum and checksum.lower()
+    url, checksum = withdraw(url).rstrip("/").removesuffix(f"/{subset}.tar.gz"), checksum and checksum.lower()
     record = _finished_record(output_dir, subset, url, checksum)
     if record is not None:
         say(f"download {subset}", f"{record['files']} files are in {_tree(output_dir, subset)} already")

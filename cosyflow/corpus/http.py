@@ -6,16 +6,18 @@ import hashlib
 import http.client
 import time
 import urllib.error
-import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from cosyflow import __version__, storage
+from cosyflow.credentials import LOGINS_VARIABLE
+from cosyflow.credentials.web import open_url
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
 
+AGENT = f"cosyflow/{__version__}"
 ATTEMPTS = 5  # in a row without a byte received
 FIRST_PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 60
@@ -61,14 +63,13 @@ def content_length(url: str, timeout: float = 5.0) -> int | None:
     Raises:
         CosyFlowError: the server cannot be reached, or refuses.
     """
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": f"cosyflow/{__version__}"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - http(s) only
+        with open_url(url, timeout, {"User-Agent": AGENT}, "HEAD") as response:
             return int(response.headers.get("Content-Length") or 0)
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):
             return None
-        raise CosyFlowError(f"{url}: the server answers with status {error.code}") from error
+        raise CosyFlowError(f"{url}: the server answers with status {error.code}{_login_hint(error)}") from error
     except (*_TRANSFER_ERRORS, ValueError) as error:
         raise CosyFlowError(f"{url}: the server cannot be reached ({getattr(error, 'reason', error)})") from error
 
@@ -128,12 +129,11 @@ class _RunningDigests:
 
 
 def _request(url: str, offset: int) -> http.client.HTTPResponse:
-    headers = {"User-Agent": f"cosyflow/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - callers refuse other schemes
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
+        response = open_url(url, TIMEOUT_SECONDS, headers)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
@@ -177,13 +177,20 @@ def _pause_or_raise(url: str, error: Exception, failures: int) -> None:
         if error.code in (http.client.NOT_FOUND, http.client.GONE):
             raise NotFoundError(f"{url} is not there (HTTP {error.code})") from error
         if error.code < http.client.INTERNAL_SERVER_ERROR and error.code not in TEMPORARY_STATUS:
-            raise CosyFlowError(f"{url} is refused: HTTP {error.code} {error.reason}") from error
+            raise CosyFlowError(f"{url} is refused: HTTP {error.code} {error.reason}{_login_hint(error)}") from error
     if failures >= ATTEMPTS:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise CosyFlowError(
             f"{url} cannot be fetched: {reason} ({failures} attempts); the same command goes on where it stopped"
         ) from error
     time.sleep(FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
+
+
+def _login_hint(error: urllib.error.HTTPError) -> str:
+    """What to do where the server does not know us."""
+    if error.code not in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+        return ""
+    return f"; name a file with its login in {LOGINS_VARIABLE}, or a signed address (docs/credentials.md)"
 
 
 def _kilobytes(size: int) -> int:

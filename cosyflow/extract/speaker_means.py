@@ -59,7 +59,7 @@ def is_like_the_others(values: torch.Tensor, usual: float) -> torch.Tensor:
     """Which embeddings [utterances, size] of one speaker belong into the mean: bool [utterances], at least half of it.
 
     Args:
-        usual: length of embeddings in the whole corpus, so that one of two can be told to be the odd one.
+        usual: length of embeddings in the whole corpus, so that one of two is known as the odd one.
     """
     everything = torch.ones(len(values), dtype=torch.bool)
     norms = torch.linalg.vector_norm(values, dim=1)

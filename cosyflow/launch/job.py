@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cosyflow import storage
+from cosyflow.credentials import tracking_address
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.launch.client import Cluster
 from cosyflow.launch.follow.attempts import JOB_FILE, Attempts, patiently
@@ -176,6 +177,7 @@ def _copy_settings(here: Arguments, there: Arguments) -> None:
 
 
 def _environment(model_dir: str, parent: Parent | None) -> tuple[tuple[str, str], ...]:
+    tracking_address()  # without what it may carry
     passed = [(name, os.environ[name]) for name in PASSED_ON if os.environ.get(name)]
     ends_with = [(PARENT_VARIABLE, parent.to_variable())] if parent is not None else []
     return (*passed, (HEARTBEAT_VARIABLE, storage.join(model_dir, HEARTBEAT_FILE)), *ends_with)

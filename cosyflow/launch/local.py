@@ -19,6 +19,7 @@ from typing import IO
 
 from cosyflow.errors import CosyFlowError, Problem, RefusalError, StoppedError
 from cosyflow.launch.terminal import Screen
+from cosyflow.redaction import redact
 from cosyflow.scratch import scratch_folder
 from cosyflow.training.member import end_with_parent
 
@@ -130,7 +131,7 @@ def _stream(process: subprocess.Popen[str], log_file: IO[str]) -> deque[str]:
     screen = Screen(sys.stdout)
 
     def copy(source: IO[str], shown: bool) -> None:
-        for line in source:
+        for line in map(redact, source):
             with lock:
                 tail.append(line.rstrip("\n"))
                 log_file.write(line)

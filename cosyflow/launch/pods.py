@@ -9,6 +9,7 @@ import yaml
 from cosyflow.launch.objects import Object, given
 from cosyflow.launch.settings import JobSettings, merge_env
 from cosyflow.launch.spec import JobSpec
+from cosyflow.mlflow_server import LOGIN_VARIABLES
 from cosyflow.training.parent import TOKEN_FOLDER
 
 NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
@@ -113,7 +114,14 @@ def _environment(spec: JobSpec) -> list[Object]:
             {"name": name, "valueFrom": {"secretKeyRef": {"name": settings.s3_secret, "key": key}}}
             for name, key in SECRET_KEYS.items()
         ]
+    if settings.logins_secret:
+        ours += [_optional(name, settings.logins_secret) for name in LOGIN_VARIABLES]
     return merge_env(ours, settings.env)
+
+
+def _optional(variable: str, secret: str) -> Object:
+    """A variable from the key of its name in a Secret, if there is one."""
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": variable, "optional": True}}}
 
 
 def _resources(settings: JobSettings, gpus: int) -> Object:

@@ -14,10 +14,13 @@ from cosyflow import storage
 from cosyflow.config import yaml_text
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.launch.objects import Object
+from cosyflow.redaction import VARIABLES as SECRETS
 
 LAUNCHER_SECRET = "cosyflow-launcher-token"  # noqa: S105 - a name
 LAUNCHER_FOLDER = "/var/run/secrets/cosyflow/launcher"
 """Where a task has the token of the account that may make jobs (k8s/base/launcher.yaml)."""
+LOGINS_SECRET = "cosyflow-logins"  # noqa: S105 - a name
+"""Has mlflow_server.LOGIN_VARIABLES, which tasks and pods get as variables, where it is there."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -54,6 +57,8 @@ class JobSettings:
     """The store as the pods reach it. Empty: as the launcher does."""
     s3_secret: str = "mlpipeline-minio-artifact"  # noqa: S105 - a name
     """Secret with `accesskey` and `secretkey`; empty: the pods' own identity."""
+    logins_secret: str = LOGINS_SECRET
+    """Secret with LOGIN_VARIABLES, which need not be there; empty: none."""
 
     clean_pod_policy: Literal["Running", "All", "None"] = "Running"
     ttl_seconds: int = 86_400
@@ -84,13 +89,18 @@ def read_settings(uri: str) -> JobSettings:
     except yaml.YAMLError as error:
         raise RefusalError([Problem("job", f"{uri}: not YAML: {error}; correct the file")]) from error
     try:
-        return TypeAdapter(JobSettings).validate_python(values)
+        settings = TypeAdapter(JobSettings).validate_python(values)
     except ValidationError as invalid:
         problems = [
             Problem("job", f"{uri}: {'.'.join(map(str, error['loc']))}: {error['msg']}")
             for error in invalid.errors(include_url=False)
         ]
         raise RefusalError(problems) from invalid
+    named = [entry["name"] for entry in settings.env if entry.get("name") in SECRETS and "value" in entry]
+    if named:
+        text = "would stand in the job's manifest; refer to a Secret: valueFrom: {secretKeyRef: {name: ..., key: ...}}"
+        raise RefusalError(Problem("job", f"{uri}: env: the value of {name} {text}") for name in named)
+    return settings
 
 
 def devices_of(settings: JobSettings) -> int:

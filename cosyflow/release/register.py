@@ -9,13 +9,13 @@ from typing import Any
 
 from cosyflow import __version__, storage
 from cosyflow.errors import CosyFlowError
+from cosyflow.mlflow_server import connect
 from cosyflow.progress import Progress, say
 from cosyflow.provenance import git_commit
 from cosyflow.release.history import RUN_TAG, STAND_INS_TAG
 from cosyflow.release.registry import (
     REGISTERED_FROM_TAG,
     aliases_of,
-    connect,
     is_absent,
     registry_address,
     registry_errors,
@@ -64,7 +64,7 @@ def register_models(
     record = storage.join(output_dir, RECORD)
     versions: dict[str, int] = storage.read_json(record) if storage.exists(record) else {}
     with registry_errors(mlflow_uri), Progress("register", len(models), "models") as progress:
-        client = connect(mlflow_uri)
+        client = connect(mlflow_uri, MAX_RETRIES=3)
         versions = {name: version for name, version in versions.items() if _is_there(client, name, version)}
         run_id = _known_run(client, marks.get(RUN_TAG))
         for name, source in models.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cosyflow.credentials import TRACKING_VARIABLE, tracking_address, withdraw
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
+from cosyflow.mlflow_server import connect
 
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 PAGE = 200
 REGISTERED_FROM_TAG = "registered_from"
@@ -35,20 +35,11 @@ class Version:
 
 def registry_address(mlflow_uri: str) -> str:
     """The registry's address: `mlflow_uri`, or where it is empty MLFLOW_TRACKING_URI. Raises when there is neither."""
-    address = mlflow_uri or os.environ.get(TRACKING_VARIABLE, "")
+    address = withdraw(mlflow_uri) or tracking_address()
     if not address:
         remedy = f"give its address as --mlflow_uri or in {TRACKING_VARIABLE}"
         raise RefusalError([Problem("mlflow_uri", f"no model registry; {remedy}")])
     return address
-
-
-def connect(address: str) -> Any:
-    """A client of the registry at an address, and of the runs that are tracked there."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=address, registry_uri=address)
 
 
 @contextmanager
@@ -84,7 +75,7 @@ def read_versions(mlflow_uri: str, name: str) -> list[Version]:
     address = registry_address(mlflow_uri)
     _refuse_new_file(address)
     with registry_errors(address):
-        client = connect(address)
+        client = connect(address, MAX_RETRIES=3)
         try:
             aliases = aliases_of(client, name)
         except MlflowException as error:
@@ -99,7 +90,7 @@ def folders_of_versions(mlflow_uri: str) -> list[str]:
     address = registry_address(mlflow_uri)
     _refuse_new_file(address)
     with registry_errors(address):
-        client = connect(address)
+        client = connect(address, MAX_RETRIES=3)
         names, token = [], None
         while True:
             page = client.search_registered_models(max_results=PAGE, page_token=token)

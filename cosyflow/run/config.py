@@ -19,6 +19,7 @@ import yaml
 from cosyflow import storage
 from cosyflow.config import yaml_text
 from cosyflow.config.options import STAGE_NAMES, LaunchOptions, TrainingOptions, option
+from cosyflow.credentials import withdrawn_from
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.extract.device import DEVICES
 from cosyflow.families import DEFAULT_RECIPE
@@ -209,7 +210,9 @@ def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
             problems.append(Problem(name, f"no such setting; {hint}"))
             continue
         try:
-            values[name] = _typed(name, value)
+            values[name] = _typed(name, withdrawn_from({name: value})[name])
+        except RefusalError as refusal:
+            problems += refusal.problems
         except ValueError as error:
             problems.append(Problem(name, f"{error}; give one"))
         else:

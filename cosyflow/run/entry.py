@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosyflow import storage
+from cosyflow.credentials import protect, refuse_carried
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.progress import say
 from cosyflow.run import config, ends, plan, report
@@ -34,9 +35,11 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     A refusal is left for the run's report and printed, a line for each problem; the process then ends with status 2,
     and with 1 after any other failure.
     """
+    protect()
     run_id = ends.run_id()
     try:
         settings, origin = config.merged(parameters, config.read_run(described))
+        refuse_carried(settings)
         for name, source in origin.items():
             say("plan", f"{name} = {settings[name]!r} ({source})")
         made = plan.plan(settings)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from cosyflow import storage
 from cosyflow.content import Digests
+from cosyflow.credentials import tracking_address
 from cosyflow.errors import CosyFlowError
 from cosyflow.lease import Claim, Holder, Records, is_live
-from cosyflow.release.registry import TRACKING_VARIABLE, folders_of_versions
+from cosyflow.release.registry import folders_of_versions
 from cosyflow.run.chain import walk
 from cosyflow.run.ends import End, read_ends
 from cosyflow.run.execute import NEWEST
@@ -204,7 +205,7 @@ def _registered(root: Root, mlflow_uri: str) -> Iterator[str]:
     for unit, manifest in root.finished.items():
         if manifest.stage == "register":
             by_registry.setdefault(str(manifest.details.get("mlflow_uri", "")), []).append(unit)
-    given = mlflow_uri or os.environ.get(TRACKING_VARIABLE, "")
+    given = mlflow_uri or tracking_address()
     for address in dict.fromkeys([given, *by_registry]):
         if not address:
             continue

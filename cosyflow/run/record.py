@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from cosyflow import storage
 from cosyflow.config.recipe import Recipe, recipe_class
+from cosyflow.credentials import tracking_address
 from cosyflow.errors import CosyFlowError
 from cosyflow.run import config
 from cosyflow.run.config import Run
@@ -28,7 +29,6 @@ from cosyflow.unexpected import describe
 RUNS = "runs"
 RECORDS = f"{RUNS}/records"
 DIGEST_LENGTH = 16
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 UI_VARIABLE = "KFP_UI_URL"
 
 
@@ -127,7 +127,7 @@ class Record:
     @property
     def tracking(self) -> str:
         """The tracking server: the run's, else the environment's, else a file next to a local data root, else ""."""
-        given = self.run.mlflow_uri or os.environ.get(TRACKING_VARIABLE, "")
+        given = self.run.mlflow_uri or tracking_address()
         if given or storage.is_remote(self.run.data_root):
             return given
         return f"sqlite:///{Path(self.run.data_root).absolute().parent / 'mlflow.db'}"

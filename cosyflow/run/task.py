@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cosyflow.content import Digests
+from cosyflow.credentials import protect
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.own_pod import SUBSET_LABEL, label_own_pod
 from cosyflow.processes import make_user_known
@@ -57,6 +58,7 @@ def run_stage(
     A failure is left for the run's report and shown in one line; the process then ends with status 1.
     """
     make_user_known()
+    protect()
     try:
         found = Record.read(record)
         manifests = [Manifest.read(artifact.path) for artifact in inputs]

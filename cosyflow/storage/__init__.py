@@ -24,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from cosyflow.credentials import withdraw
 from cosyflow.errors import CosyFlowError, StoreError
 from cosyflow.scratch import scratch_folder
 from cosyflow.storage import fences, local
@@ -324,6 +325,7 @@ def _copy(source: str, target: str) -> None:
 def _resolve(uri: str) -> tuple[LocalFiles | S3Objects, str]:
     uri = str(uri)
     if is_remote(uri):
+        withdraw(uri)  # refuses a key in it
         path = uri.removeprefix(S3_SCHEME).strip("/")
         if not path:
             raise CosyFlowError(f"{uri} names no bucket: write s3://BUCKET/PREFIX")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING
 from cosyflow import storage
 from cosyflow.config.options import TrainingOptions, add_options, command_line, option, option_values
 from cosyflow.config.recipe import section_of
+from cosyflow.credentials import tracking_address, withdrawn_from
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.families import part, part_names
 from cosyflow.training.engine import ENGINES
 
 if TYPE_CHECKING:
     from cosyflow.config.recipe import Recipe
-
-MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +89,7 @@ class Arguments(TrainingOptions):
 
     @classmethod
     def of(cls, namespace: argparse.Namespace) -> Arguments:
-        return cls(**option_values(namespace, cls))
+        return cls(**withdrawn_from(option_values(namespace, cls)))
 
     def command_line(self) -> list[str]:
         """The options that give these arguments again; what has its default is left out."""
@@ -108,7 +106,7 @@ def read_recipe(arguments: Arguments) -> Recipe:
 
 def tracking_uri(arguments: Arguments) -> str:
     """Where MLflow is; empty when metrics do not go there."""
-    return arguments.mlflow_uri or os.environ.get(MLFLOW_VARIABLE, "")
+    return arguments.mlflow_uri or tracking_address()
 
 
 def check_supported(arguments: Arguments) -> None:

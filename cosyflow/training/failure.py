@@ -16,6 +16,7 @@ from cosyflow import storage
 from cosyflow.errors import CosyFlowError, MachineError, NotFiniteError, OutageError, StoppedError
 from cosyflow.lease import OvertakenError
 from cosyflow.progress import say
+from cosyflow.redaction import redact
 from cosyflow.unexpected import UnexpectedError
 
 FAILURE_FILE = "failure.json"
@@ -86,7 +87,7 @@ def leave_failure(model_dir: str, work: str, attempt: str, error: CosyFlowError 
             failure = Failure(
                 work=work,
                 attempt=attempt,
-                cause=str(error),
+                cause=redact(str(error)),
                 is_certain=_is_certain(error, attempt, before),
                 update=error.update if isinstance(error, NotFiniteError) else earlier,
             )

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from cosyflow.credentials import protect
 from cosyflow.processes import make_user_known
 from cosyflow.training.arguments import Arguments, add_arguments, check_supported, read_recipe
 from cosyflow.training.failure import leaving_failure
@@ -25,6 +26,7 @@ ABANDONED = 75
 
 def main() -> None:
     make_user_known()
+    protect()
     parser = argparse.ArgumentParser(prog="python -m cosyflow.training", allow_abbrev=False)
     add_arguments(parser)
     arguments = Arguments.of(parser.parse_args())

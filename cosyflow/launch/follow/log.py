@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cosyflow.errors import CosyFlowError
 from cosyflow.launch.client import Cluster, LogLine, Unreachable
+from cosyflow.redaction import redact
 
 RECONNECT_SECONDS = 1.0
 
@@ -39,7 +40,7 @@ class PodLog:
                         if _order(line.time) > _order(self._last.time):
                             self._last = line
                             for output in (file, sys.stdout):
-                                output.write(line.text + "\n")
+                                output.write(redact(line.text) + "\n")
                                 output.flush()
                 except Unreachable:
                     last_round = False

@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 
 from cosyflow import storage
 from cosyflow.content import Digests
+from cosyflow.credentials import TRACKING_VARIABLE
 from cosyflow.errors import Problem
 from cosyflow.run.config import FIELDS, default_of
 from cosyflow.run.definition import Job, Stage
-from cosyflow.run.record import TRACKING_VARIABLE, Record
+from cosyflow.run.record import Record
 from cosyflow.run.stages.registry import lost_versions, why_unreachable
 from cosyflow.stage import Manifest, StageResult
 

@@ -7,9 +7,11 @@ import os
 import sqlite3
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+
+from cosyflow.credentials.web import open_url
+from cosyflow.mlflow_server import authorization
 
 SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -42,7 +44,7 @@ def _is_served(uri: str, name: str, version: int) -> bool:
     query = urllib.parse.urlencode({"name": name, "version": version})
     address = f"{uri.rstrip('/')}/api/2.0/mlflow/model-versions/get?{query}"
     try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS):  # noqa: S310 - http(s) only
+        with open_url(address, TIMEOUT_SECONDS, login=authorization(uri)):
             return True
     except urllib.error.HTTPError as error:
         return error.code != 404
@@ -64,7 +66,7 @@ def _not_in_database(file: Path, versions: Mapping[str, int]) -> list[str]:
 
 def _ask(uri: str) -> str:
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_SECONDS):  # noqa: S310 - http(s) only
+        with open_url(f"{uri.rstrip('/')}/health", TIMEOUT_SECONDS, login=authorization(uri)):
             return ""
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):  # it is there; a proxy before it may not show this page

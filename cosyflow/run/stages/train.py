@@ -17,6 +17,7 @@ from cosyflow.checkpoint.folder import checkpoint_at, list_checkpoints
 from cosyflow.config.options import LaunchOptions, TrainingOptions
 from cosyflow.config.training import TrainConf
 from cosyflow.content import Digests, combine
+from cosyflow.credentials import IN_A_CLUSTER, is_withdrawn
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.families import families, family
 from cosyflow.families.family import Part
@@ -314,6 +315,9 @@ def _check_launch(record: Record) -> Iterator[Problem]:
                 f"{run.data_root}: pods of a {run.launcher} cannot see a folder of this machine; give an s3:// prefix,"
                 " or a job file that mounts it",
             )
+        if is_withdrawn(record.tracking):
+            text = f"{record.tracking} came with credentials, which pods are not given; take them out of it, and"
+            yield Problem("mlflow_uri", f"{text} {IN_A_CLUSTER}")
         if run.gpus_per_node > 0:
             text = f"{run.gpus_per_node}; whether the cluster has {run.num_nodes} such machines cannot be seen here"
             yield Problem("gpus_per_node", text, is_warning=True)

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cosyflow import storage
+from cosyflow.mlflow_server import connect
 from cosyflow.progress import say
+from cosyflow.redaction import redact
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 RUN_FILE = "mlflow_run.json"
@@ -117,7 +119,7 @@ class Mlflow:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            reason = " ".join(str(error).split())[:200]
+            reason = redact(" ".join(str(error).split()))[:200]
             say("train", f"warning: MLflow does not take metrics ({reason}); they wait in {self._spool}")
 
 
@@ -152,11 +154,7 @@ class _Connection:
         if self.run_id:
             return
         # a dead server is noticed after seconds, not after MLflow's own minutes of retries
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        from mlflow import MlflowClient
-
-        self._client = MlflowClient(tracking_uri=self._run.uri)
+        self._client = connect(self._run.uri, MAX_RETRIES=1, TIMEOUT=10)
         run_id = os.environ.get(RUN_ID_VARIABLE) or self._run_of_before() or self._make_run()
         if not self._client.get_run(run_id).data.params:
             self._log_settings(run_id)

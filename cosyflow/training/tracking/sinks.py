@@ -8,6 +8,7 @@ from typing import Any
 
 from cosyflow import __version__, storage
 from cosyflow.provenance import git_commit, git_is_clean, run_tags
+from cosyflow.redaction import redact
 from cosyflow.training.arguments import Arguments, tracking_uri
 from cosyflow.training.tracking import Sink
 from cosyflow.training.tracking.metrics_file import METRICS_FILE, MetricsFile
@@ -26,7 +27,7 @@ def sinks(arguments: Arguments, settings: Mapping[str, Any], done: int) -> dict[
         from cosyflow.training.tracking.mlflow import Mlflow, MlflowRun
 
         name = arguments.run_name or f"{arguments.recipe_name}-{arguments.model}"
-        params = {key: str(value)[:500] for key, value in settings.items()}
+        params = {key: redact(str(value))[:500] for key, value in settings.items()}
         run = MlflowRun(uri, arguments.experiment, name, params, _tags(arguments, str(settings["version"])))
         makers["MLflow"] = partial(Mlflow, run, arguments.model_dir)
     return makers

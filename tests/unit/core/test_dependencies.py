@@ -29,6 +29,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cosyflow/families": ("train",),
     "cosyflow/launch/processes.py": ("train",),
     "cosyflow/models": ("train",),
+    "cosyflow/mlflow_server": ("tracking",),
     "cosyflow/release": ("train", "tracking"),
     "cosyflow/standins": ("train",),
     "cosyflow/standins/espeak.py": ("demo",),

@@ -80,8 +80,8 @@ def test_a_pod_gets_the_credentials_by_reference_and_the_addresses_from_the_map(
     pod: str, pods: dict[str, dict[str, Any]]
 ) -> None:
     endpoints = yaml.safe_load((ROOT / "k8s" / "base" / "endpoints.yaml").read_text())
-    (secret,) = pods[pod]["secretAsEnv"]
-    assert (secret["secretName"], secret["optional"]) == ("mlpipeline-minio-artifact", True)
+    secrets = {secret["secretName"]: secret["optional"] for secret in pods[pod]["secretAsEnv"]}
+    assert secrets == {"mlpipeline-minio-artifact": True, "cosyflow-logins": True}
     (addresses,) = pods[pod]["configMapAsEnv"]
     assert (addresses["configMapName"], addresses["optional"]) == (endpoints["metadata"]["name"], True)
     asked = {pair["configMapKey"] for pair in addresses["keyToEnv"]}

@@ -12,9 +12,9 @@ import torch
 from cosyflow.checkpoint.official import save_official
 from cosyflow.config.load import load_config
 from cosyflow.config.recipe import Recipe
+from cosyflow.mlflow_server import connect
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
-from cosyflow.release.registry import connect
 from cosyflow.training.language_model import build_language_model
 
 CONF = Path(__file__).resolve().parents[3] / "conf"

@@ -34,6 +34,7 @@ LEFT_OUT = (
     "cosyflow.training.heartbeat", "cosyflow.training.parent", "cosyflow.training.telemetry",
     "cosyflow.training.tracking", "cosyflow.lease", "cosyflow.processes", "cosyflow.scratch",
     "cosyflow.beginning", "cosyflow.unexpected",
+    "cosyflow.redaction", "cosyflow.credentials", "cosyflow.mlflow_server",
 )  # fmt: skip
 STAGES_PACKAGE = "cosyflow.run.stages"
 FAMILIES = "cosyflow.families"

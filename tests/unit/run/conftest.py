@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from cosyflow.credentials import TRACKING_VARIABLE
 from cosyflow.run.execute import IMAGE_VARIABLE, RUN_VARIABLE
-from cosyflow.run.record import TRACKING_VARIABLE, UI_VARIABLE
+from cosyflow.run.record import UI_VARIABLE
 from tests.unit.run.world import Refused, World, plan_component
 
 

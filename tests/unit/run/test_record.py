@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from cosyflow.content import Digests
+from cosyflow.credentials import TRACKING_VARIABLE
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.run import config
-from cosyflow.run.record import TRACKING_VARIABLE, UI_VARIABLE, Record
+from cosyflow.run.record import UI_VARIABLE, Record
 from cosyflow.run.stages import STAGES
 from tests.unit.run.world import World
 

@@ -87,11 +87,13 @@ def test_every_size_has_one_master_and_asks_for_its_devices(num_nodes: int, gpus
 
 
 def test_secrets_are_only_referred_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never-to-be-seen")
+    for variable in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(variable, "never-to-be-seen")
     for name in SPECS:
         text = to_yaml(build(SPECS[name]))
         assert "never-to-be-seen" not in text
         assert text.count("mlpipeline-minio-artifact") == 2 * SPECS[name].num_nodes
+        assert text.count("cosyflow-logins") == 3 * SPECS[name].num_nodes
 
 
 def test_a_root_that_is_only_read_has_one_place_for_temporary_files() -> None:

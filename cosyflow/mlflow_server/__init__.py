@@ -1,0 +1,60 @@
+"""MLflow's tracking server and registry: the one place that makes a client of it, with its login."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import quote
+
+from cosyflow.credentials import WEB, Login, login_for, whole, withdrawn_login
+
+LOGIN_VARIABLES = USER_VARIABLE, PASSWORD_VARIABLE, TOKEN_VARIABLE = (
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+)
+
+
+def connect(address: str, **limits: int) -> Any:
+    """A client of the server, or the database, at an address, and of the registry there.
+
+    Args:
+        address: without credentials: those that came with it are known.
+        limits: MLFLOW_HTTP_REQUEST_ variables, by the rest of their names; those of the environment count before them.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in limits.items():
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", str(value))
+    from mlflow import MlflowClient
+
+    complete = _with_login(address)
+    return MlflowClient(tracking_uri=complete, registry_uri=complete)
+
+
+def authorization(address: str) -> str:
+    """Value of the header Authorization for a server, as its client sends it; "" where no login is known."""
+    if login := _login_of(address):
+        return login.header
+    token = os.environ.get(TOKEN_VARIABLE)
+    return f"Bearer {token}" if token else ""
+
+
+def _with_login(address: str) -> str:
+    """The address for the client: of all ways that MLflow has, only this gives each server its own."""
+    login = _login_of(address)
+    if login is None:
+        return whole(address)
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{quote(login.user, safe='')}:{quote(login.password, safe='')}@{rest}"
+
+
+def _login_of(address: str) -> Login | None:
+    """The login that came with a server's address, else that of the environment, else that of a file."""
+    if address.partition("://")[0].lower() not in WEB:
+        return None
+    if login := withdrawn_login(address):
+        return login
+    user, password = (os.environ.get(name) for name in (USER_VARIABLE, PASSWORD_VARIABLE))
+    if user and password:
+        return Login(user, password)
+    return None if os.environ.get(TOKEN_VARIABLE) else login_for(address)
