@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from cosyflow.credentials import WEB, Login, login_for, whole, withdrawn_login
+from cosyflow.errors import CosyFlowError
+from cosyflow.mlflow_server.database import file_of, make_database
 
 LOGIN_VARIABLES = USER_VARIABLE, PASSWORD_VARIABLE, TOKEN_VARIABLE = (
     "MLFLOW_TRACKING_USERNAME",
@@ -21,14 +23,29 @@ def connect(address: str, **limits: int) -> Any:
     Args:
         address: without credentials: those that came with it are known.
         limits: MLFLOW_HTTP_REQUEST_ variables, by the rest of their names; those of the environment count before them.
+
+    Raises:
+        CosyFlowError: the address is of a file that MLflow cannot use.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for name, value in limits.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", str(value))
     from mlflow import MlflowClient
+    from sqlalchemy.exc import DatabaseError
 
     complete = _with_login(address)
-    return MlflowClient(tracking_uri=complete, registry_uri=complete)
+    try:
+        make_database(complete)
+        return MlflowClient(tracking_uri=complete, registry_uri=complete)
+    except DatabaseError as error:
+        file = file_of(complete)
+        if file is None:
+            raise
+        reason = str(error.orig)
+        raise CosyFlowError(
+            f"{file}: MLflow cannot use this database ({reason}): it was left unfinished when it was made, or is of"
+            " another version of MLflow; move the file elsewhere, and the same command makes a new one"
+        ) from error
 
 
 def authorization(address: str) -> str:

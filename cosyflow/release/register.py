@@ -20,6 +20,7 @@ from cosyflow.release.registry import (
     registry_address,
     registry_errors,
     version_numbers,
+    versions_of,
 )
 from cosyflow.stage import StageResult
 
@@ -88,12 +89,25 @@ def _register(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     place = source if storage.is_remote(source) else Path(source).resolve().as_uri()
+    there = _version_of(client, name, place, tags[REGISTERED_FROM_TAG])
+    if there is not None:
+        if aliases_of(client, name).get(alias, 0) < there:
+            client.set_registered_model_alias(name, alias, str(there))
+        return there
     description = "Made with stand-in models: it proves the pipeline and speaks nothing." if stand_ins else ""
     version = client.create_model_version(
         name, place, run_id=run_id, tags={**tags, **_parent(client, name, alias)}, description=description
     )
     client.set_registered_model_alias(name, alias, version.version)
     return int(version.version)
+
+
+def _version_of(client: Any, name: str, place: str, folder: str) -> int | None:
+    """The version that an interrupted attempt has made of the same file, from the same folder."""
+    for version in versions_of(client, name):
+        if version.source == place and version.tags.get(REGISTERED_FROM_TAG) == folder:
+            return int(version.version)
+    return None
 
 
 def _is_there(client: Any, name: str, version: int) -> bool:

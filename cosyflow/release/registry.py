@@ -65,7 +65,7 @@ def aliases_of(client: Any, name: str) -> dict[str, int]:
 
 def version_numbers(client: Any, name: str) -> list[int]:
     """The versions of a name, newest first."""
-    return [int(version.version) for version in _search(client, name)]
+    return [int(version.version) for version in versions_of(client, name)]
 
 
 def read_versions(mlflow_uri: str, name: str) -> list[Version]:
@@ -82,7 +82,7 @@ def read_versions(mlflow_uri: str, name: str) -> list[Version]:
             if not is_absent(error):
                 raise
             raise CosyFlowError(f"{name}: no such model in the registry {address}{_known(client)}") from error
-        return [_version(found, aliases) for found in _search(client, name)]
+        return [_version(found, aliases) for found in versions_of(client, name)]
 
 
 def folders_of_versions(mlflow_uri: str) -> list[str]:
@@ -98,7 +98,7 @@ def folders_of_versions(mlflow_uri: str) -> list[str]:
             token = page.token
             if not token:
                 break
-        versions = [version for name in names for version in _search(client, name)]
+        versions = [version for name in names for version in versions_of(client, name)]
     return [folder for version in versions for tag in FOLDER_TAGS if (folder := version.tags.get(tag))]
 
 
@@ -135,7 +135,7 @@ def _version(found: Any, aliases: dict[str, int]) -> Version:
     )
 
 
-def _search(client: Any, name: str) -> list[Any]:
+def versions_of(client: Any, name: str) -> list[Any]:
     """Every version of a name, newest first, over as many pages as there are."""
     found: list[Any] = []
     token = None

@@ -73,3 +73,24 @@ def test_what_is_missing_is_named(
     assert len(errors) == 1
     assert complaint in errors[0]
     assert not output.exists()
+
+
+def test_a_version_that_a_killed_attempt_has_made_is_found_again(registry: str, model: Path, tmp_path: Path) -> None:
+    """What the kill came before: the alias, and the file that names the versions."""
+    client = MlflowClient(registry, registry)
+    output = tmp_path / "out"
+    register_models({"llm": str(model)}, str(output), registry, {})
+    client.delete_registered_model_alias("llm", "candidate")
+    (output / "registered.json").unlink()
+    again = register_models({"llm": str(model)}, str(output), registry, {})
+    assert again.details["versions"] == {"llm": 1}
+    assert len(client.search_model_versions("name='llm'")) == 1
+    assert int(client.get_model_version_by_alias("llm", "candidate").version) == 1
+
+
+def test_the_alias_stays_with_a_later_version(registry: str, model: Path, tmp_path: Path) -> None:
+    register_models({"llm": str(model)}, str(tmp_path / "out"), registry, {})
+    register_models({"llm": str(model)}, str(tmp_path / "later"), registry, {})
+    (tmp_path / "out" / "registered.json").unlink()
+    assert register_models({"llm": str(model)}, str(tmp_path / "out"), registry, {}).details["versions"] == {"llm": 1}
+    assert int(MlflowClient(registry, registry).get_model_version_by_alias("llm", "candidate").version) == 2
