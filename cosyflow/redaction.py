@@ -68,7 +68,9 @@ def is_secret_user(scheme: str, user: str) -> bool:
 
 def guard_output() -> None:
     """From now on all that this process prints, as also logging, warnings and tracebacks do, is redacted."""
-    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is not None:  # it is where a process was started without one
+            setattr(sys, name, guarded(stream))
 
 
 def guarded(stream: TextIO) -> TextIO:
@@ -116,7 +118,7 @@ def _known(
 
 def _spellings(secret: str) -> set[str]:
     """A secret as it is, in an address, and in JSON."""
-    return {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+    return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
 
 
 def _expression(text: str) -> str:

@@ -31,17 +31,17 @@ def connect(address: str, **limits: int) -> Any:
     for name, value in limits.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", str(value))
     from mlflow import MlflowClient
-    from sqlalchemy.exc import DatabaseError
+    from mlflow.exceptions import MlflowException
 
     complete = _with_login(address)
     try:
         make_database(complete)
         return MlflowClient(tracking_uri=complete, registry_uri=complete)
-    except DatabaseError as error:
+    except Exception as error:
         file = file_of(complete)
-        if file is None:
+        if file is None or isinstance(error, MlflowException | OSError):
             raise
-        reason = str(error.orig)
+        reason = getattr(error, "orig", error)  # of SQLAlchemy's, which has the whole statement too
         raise CosyFlowError(
             f"{file}: MLflow cannot use this database ({reason}): it was left unfinished when it was made, or is of"
             " another version of MLflow; move the file elsewhere, and the same command makes a new one"
