@@ -10,6 +10,7 @@
 # make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
 # make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10]
 # make fuzz                damaged files for every reader, ten minutes each [FUZZ_SECONDS=600]
+# make faults              every operation of a store with every fault: storage functions and whole stages
 # make setup               the environment alone, from the lock file; the others do it when it is needed
 
 UV_VERSION := 0.13.9
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak fuzz setup
+.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak fuzz faults setup
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -82,6 +83,9 @@ soak: $(INSTALLED)
 # Each time other damage: the seed is the time.
 fuzz: $(INSTALLED)
 	FUZZ_SECONDS="$(or $(FUZZ_SECONDS),600)" FUZZ_SEED="$$(date +%s)" $(call PYTEST,$(BIN)/python) tests/fuzz
+
+faults: $(INSTALLED)
+	COSYFLOW_TEST_FAULTS=all $(call PYTEST,$(BIN)/python) tests/unit/storage/test_faults.py tests/unit/storage/test_stage_faults.py
 
 setup: $(INSTALLED)
 

@@ -28,6 +28,10 @@ class PlaceError(CosyFlowError):
     """A store or a disk failed or refused. It says nothing about what is in the file that was asked for."""
 
 
+class DiskError(PlaceError):
+    """A place of this machine could not be written, as when the disk is full."""
+
+
 class StoreError(PlaceError):
     """A store refused, or gave other bytes than it has, also when asked again.
 

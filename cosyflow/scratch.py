@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from cosyflow import disk
 from cosyflow.processes import has_ended, this_process
 
 PREFIX = "cosyflow-"
@@ -21,13 +22,18 @@ OWNER, WORK = "process", "work"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """An empty folder of this process, for the `with` body."""
-    remove_leftovers()
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
-        (Path(folder) / OWNER).write_text(this_process(), encoding="utf-8")
-        work = Path(folder) / WORK
-        work.mkdir()
+    """An empty folder of this process, for the `with` body; DiskError when it cannot be made."""
+    with disk.written("the folder of temporary files"):
+        remove_leftovers()
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        with disk.written(folder):
+            (folder / OWNER).write_text(this_process(), encoding="utf-8")
+            work = folder / WORK
+            work.mkdir()
         yield work
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @lru_cache(maxsize=1)

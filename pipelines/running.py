@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import copy
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cosyflow import storage
 from cosyflow.cli.ending import Terminated
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import format_seconds
@@ -69,14 +69,14 @@ def run(settings: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdou
     if planned.unfinished:
         failed = _run_graph(wanted, run_dir, run_id, terminal)
     else:
-        log_path.write_text("All is done already: nothing to do.\n", encoding="utf-8")
+        storage.write_text(str(log_path), "All is done already: nothing to do.\n")
     ends, _ = read_ends(wanted.data_root, run_id)
     failures = [end for end in ends if end.state == "failed"]
     failures += [End(task, "", "failed", error=error) for task, error in failed.items() if not failures]
     state = "FAILED" if failures else "SUCCEEDED"
     report = run_dir / REPORT
-    report.write_text(page(wanted.data_root, run_id, state), encoding="utf-8")
-    (run_dir / SUMMARY_JSON).write_text(json.dumps(summary(ends, str(report)), indent=2) + "\n", encoding="utf-8")
+    storage.write_text(str(report), page(wanted.data_root, run_id, state))
+    storage.write_json(str(run_dir / SUMMARY_JSON), summary(ends, str(report)))
     seconds = time.monotonic() - start
     if failures:
         for end in failures:
@@ -85,7 +85,7 @@ def run(settings: Mapping[str, Any], run_dir: Path, terminal: TextIO = sys.stdou
         terminal.write(f"Full output: {log_path}\n")
         return 1
     text = summarize(ends, seconds, planned.record, log_path)
-    (run_dir / SUMMARY).write_text(text, encoding="utf-8")
+    storage.write_text(str(run_dir / SUMMARY), text)
     terminal.write(text)
     return 0
 

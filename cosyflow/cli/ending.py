@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from cosyflow import disk
 from cosyflow.beginning import INTERRUPTED, end_at_once
 from cosyflow.cli.parser import REFUSED, is_unread
 from cosyflow.credentials import protect
@@ -82,9 +83,8 @@ def _cause(defect: Exception) -> str:
     module = (defect.name or "").partition(".")[0] if isinstance(defect, ModuleNotFoundError) else ""
     for extra in (extra for extra, modules in EXTRAS.items() if module in modules):
         return f"{module} is not installed; install it with: pip install 'cosyflow[{extra}]'"
-    if isinstance(defect, OSError) and defect.filename:
-        named = f"{os.fsdecode(defect.filename)}: {defect.strerror}"
-        return f"{named}; give the right or the room for it, or another place ({write_traceback(defect)} has more)"
+    if isinstance(defect, OSError) and (defect.filename or defect.errno in disk.REMEDIES):
+        return f"{describe(defect)}; {disk.remedy(defect)} ({write_traceback(defect)} has more)"
     if isinstance(defect, MemoryError):
         return f"this machine has not enough memory ({describe(defect)}); {write_traceback(defect)} has more"
     return f"{describe(defect)}; this is not a mistake of yours, its traceback is in {write_traceback(defect)}"

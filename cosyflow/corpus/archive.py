@@ -8,7 +8,8 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from cosyflow.errors import CosyFlowError
+from cosyflow import disk
+from cosyflow.errors import CosyFlowError, DiskError
 from cosyflow.unexpected import describe
 
 COPY_BYTES = 1 << 20
@@ -55,7 +56,7 @@ def unpack(archive: Path, directory: Path, allowed: Callable[[PurePosixPath], bo
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile) or error.strerror is None:
             raise ArchiveError(f"{source}: the archive is damaged ({error}); nothing was unpacked") from error
-        raise CosyFlowError(f"{directory}: cannot unpack {source}: {error.strerror}") from error
+        raise DiskError(f"{directory}: cannot unpack {source}: {error.strerror}; {disk.remedy(error)}") from error
     except Exception as error:  # tarfile and zlib have many
         raise ArchiveError(f"{source}: the archive is damaged ({describe(error)}); nothing was unpacked") from error
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cosyflow import __version__, storage
+from cosyflow import __version__, disk, storage
 from cosyflow.credentials import LOGINS_VARIABLE
 from cosyflow.credentials.web import open_url
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, DiskError
 from cosyflow.progress import Progress
 
 AGENT = f"cosyflow/{__version__}"
@@ -169,7 +169,7 @@ def _write(stream: BinaryIO, chunk: bytes, part: Path) -> None:
         stream.write(chunk)
         stream.flush()
     except OSError as error:
-        raise CosyFlowError(f"{part}: {error.strerror}; the same command goes on where it stopped") from error
+        raise DiskError(f"{disk.explained(part, error)}; the same command goes on where it stopped") from error
 
 
 def _pause_or_raise(url: str, error: Exception, failures: int) -> None:

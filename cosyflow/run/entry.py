@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cosyflow import storage
@@ -78,7 +77,7 @@ def write_report(described: str, data_root: str, run_id: str, state: str, error:
     root = data_root_of(described, data_root)
     good = "SUCCEEDED" if state == "COMPLETE" else state  # a server's word for it, and a local run's
     page = report.page(root, ends.run_id() or run_id, good, error)
-    Path(path).write_text(page, encoding="utf-8")
+    storage.write_text(path, page)
 
 
 def data_root_of(described: str, data_root: str) -> str:

@@ -6,9 +6,9 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
+from cosyflow import storage
 from cosyflow.content import Digests
 from cosyflow.credentials import protect
 from cosyflow.errors import CosyFlowError
@@ -117,9 +117,7 @@ def _work(
 
 def _describe(manifest: Manifest, made: Artifact, metrics: Metrics) -> None:
     """Writes the manifest to the artifact's file and describes it in the graph."""
-    path = Path(made.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(manifest.to_json(), encoding="utf-8")
+    storage.write_text(made.path, manifest.to_json())
     made.metadata.update(
         stage=manifest.stage,
         name=manifest.name,

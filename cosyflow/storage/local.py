@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from cosyflow import disk
 from cosyflow.errors import CosyFlowError, MissingError
 from cosyflow.storage import fences
 from cosyflow.storage.fences import LEASES
@@ -109,7 +110,7 @@ class LocalFiles:
                     folders.append((entry.path, f"{prefix}{entry.name}/", inner))
 
     def make_directory(self, path: str) -> None:
-        with _named(path):
+        with disk.written(path):
             Path(path).mkdir(parents=True, exist_ok=True)
 
     def open_read(self, path: str) -> BinaryIO:
@@ -120,31 +121,43 @@ class LocalFiles:
     def open_write(self, path: str) -> Iterator[BinaryIO]:
         target = Path(path)
         temporary = target.with_name(temporary_name(target.name))
-        with _named(path):
+        with disk.written(path):
             target.parent.mkdir(parents=True, exist_ok=True)
-            stream = temporary.open("xb")
+            stream = disk.Writer(temporary)
         try:
-            with stream:
+            try:
                 yield stream
-                with _named(path):
+                with disk.written(path):
                     stream.flush()
                     os.fsync(stream.fileno())
+            except Exception as error:
+                if stream.failure is not None:  # what a library makes of it names no place
+                    raise disk.explained(path, stream.failure) from error
+                raise
+            finally:
+                with suppress(OSError):  # bytes that cannot be written stay in its buffer
+                    stream.close()
             fences.check(path)
-            with _named(path):
+            with disk.written(path):
                 temporary.replace(target)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def create(self, path: str, data: bytes) -> bool:
         """Writes a small file where there is none. Returns whether it did; on a shared file system too, one does."""
-        with _named(path):
+        with disk.written(path):
             while True:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 try:
                     with Path(path).open("xb") as stream:
-                        stream.write(data)
-                        stream.flush()
-                        os.fsync(stream.fileno())
+                        try:
+                            stream.write(data)
+                            stream.flush()
+                            os.fsync(stream.fileno())
+                        except OSError:
+                            Path(path).unlink(missing_ok=True)
+                            raise
                         return True
                 except FileExistsError:
                     return False
@@ -154,7 +167,7 @@ class LocalFiles:
     def remove(self, path: str) -> None:
         target = Path(path)
         fences.check(path)
-        with _named(path):
+        with disk.written(path):
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from contextvars import copy_context
 from http import HTTPStatus
 from typing import Any, BinaryIO, cast
 
+from cosyflow import disk
+from cosyflow.errors import DiskError
 from cosyflow.storage import faults, fences
 from cosyflow.storage.client import client
 from cosyflow.storage.patience import retried
@@ -32,10 +35,34 @@ THERE_ALREADY = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT)
 def spooled(path: str) -> Iterator[BinaryIO]:
     """A stream whose content becomes the object `bucket/key` when the `with` body ends, and not when it raises."""
     # An upload that is dropped half-way could complete the object, and a finished spool can be sent again.
-    with tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES) as spool:
-        yield cast(BinaryIO, spool)
+    with disk.written("the folder of temporary files"):
+        folder = tempfile.gettempdir()
+    spool = _Spool(SPOOL_MEMORY_BYTES, dir=folder)
+    try:
+        try:
+            yield cast(BinaryIO, spool)
+        except Exception as error:
+            if spool.failure is not None:  # what a library makes of it names no place
+                raise _no_room(path, folder, spool.failure) from error
+            raise
         fences.check(f"s3://{path}")
+        try:
+            spool.seek(0)
+        except OSError as error:  # the last bytes were still in its buffer
+            raise _no_room(path, folder, error) from error
         _upload(path, cast(BinaryIO, spool))
+    finally:
+        with suppress(OSError):
+            spool.close()
+
+
+class _Spool(disk.Remembering, tempfile.SpooledTemporaryFile[bytes]):
+    """Memory, and from SPOOL_MEMORY_BYTES on a file."""
+
+
+def _no_room(path: str, folder: str, error: OSError) -> DiskError:
+    place = os.path.join(folder, "")  # noqa: PTH118 - ends in a slash
+    return DiskError(f"{disk.explained(place, error)}; what goes to s3://{path} is collected there first")
 
 
 def create_object(path: str, data: bytes) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.disks import mounted
+
 BUCKET = "cosyflow-test"
 
 
@@ -72,3 +74,14 @@ def s3_overwriting(s3_folder: str, s3_endpoint: str, monkeypatch: pytest.MonkeyP
     address = s3_endpoint.replace("127.0.0.1", "localhost")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
     return address
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own, which a test may fill."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with mounted(folder) as is_mounted:
+        if not is_mounted:
+            pytest.skip("only root may mount the small file system that this test fills")
+        yield folder

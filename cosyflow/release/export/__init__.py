@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cosyflow import storage
+from cosyflow import disk, storage
 from cosyflow.checkpoint.official import load_official
 from cosyflow.config.recipe import Recipe
 from cosyflow.families import facet
@@ -63,6 +63,8 @@ def _write(files: list[ExportedFile], output_dir: str) -> Iterator[tuple[str, fl
     """Writes each file and gives its name and its difference; a file that differs too much is not copied."""
     for file in files:
         with scratch_folder() as folder:
-            difference = largest_difference(file, file.write(folder / file.name))
+            with disk.written(folder / file.name):
+                run = file.write(folder / file.name)
+            difference = largest_difference(file, run)
             storage.upload_tree(folder, output_dir)
         yield file.name, difference

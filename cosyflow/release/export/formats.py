@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cosyflow import storage
 from cosyflow.release.export.comparison import Run, Tensors
 
 OPSET = 18
@@ -32,7 +33,7 @@ def scripted(
 
     def write(path: Path) -> Run:
         script = torch.jit.script(copy.deepcopy(module).eval().to(dtype))
-        torch.jit.freeze(script, preserved_attrs=list(keep)).save(str(path))
+        _save(torch.jit.freeze(script, preserved_attrs=list(keep)), path)
         loaded = torch.jit.load(str(path))
         return lambda inputs: run(loaded, tuple(_cast(tensor, dtype) for tensor in inputs))
 
@@ -46,11 +47,18 @@ def traced(module: nn.Module, example: Tensors) -> Callable[[Path], Run]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes that the tracer takes for constants are compared at other lengths
             trace = torch.jit.trace(module.eval(), example, check_trace=False)
-        torch.jit.freeze(trace).save(str(path))
+        _save(torch.jit.freeze(trace), path)
         loaded = torch.jit.load(str(path))
         return lambda inputs: (loaded(*inputs),)
 
     return write
+
+
+def _save(module: torch.jit.ScriptModule, path: Path) -> None:
+    """Writes a file; PyTorch's own way to a path ends the process where the disk is full."""
+    content = module.save_to_buffer()
+    with storage.open_write(str(path)) as stream:
+        stream.write(content)
 
 
 def onnx(

@@ -48,7 +48,7 @@ STAGE = Stage(
     per="part",
     makes="exported_model",
     inputs=("average",),
-    version=1,
+    version=2,
     settings=settings,
     work=work,
 )

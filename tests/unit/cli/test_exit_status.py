@@ -95,9 +95,7 @@ def test_a_place_that_cannot_be_written_is_named(
     monkeypatch.setattr("cosyflow.release.average.average_model", fails)
     assert main(AVERAGE) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(
-        "cosyflow average: error: /full/average.pt: No space left on device; give the right or the room"
-    )
+    assert line.startswith("cosyflow average: error: /full/average.pt: No space left on device; make room there")
 
 
 def test_a_command_without_its_extra_says_which_to_install(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import torch
 from cosyflow.checkpoint.official import load_official, read_tensors
 from cosyflow.cli import main
 from cosyflow.config.recipe import Recipe
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, DiskError
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.hift import HiFTGenerator
 from cosyflow.release.export import comparison, export_model
 from cosyflow.release.export.language_model import Qwen2Step
 from cosyflow.training.language_model import build_language_model
+from tests.unit.disks import fill
 
 pytestmark = pytest.mark.medium
 
@@ -53,6 +55,21 @@ def test_every_file_is_written_and_compared(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
     has_half = any("fp16" in name for name in files)
     assert result.details["largest_difference"] < (1e-2 if has_half else 1e-5)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(("version", "part"), [("cosyvoice2", "hifigan"), ("cosyvoice2", "llm")])
+def test_a_full_disk_is_named_and_leaves_nothing(
+    recipes: Recipes, weights: Weights, small_disk: Path, monkeypatch: pytest.MonkeyPatch, version: str, part: str
+) -> None:
+    path, output = weights(version, part), small_disk / "out"
+    fill(small_disk, 16_384)
+    with pytest.raises(DiskError, match=rf"^{output}.*: No space left on device; make room there"):
+        export_model(recipes[version], part, path, str(output))
+    assert not output.exists() or not list(output.iterdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(DiskError, match=rf"^{small_disk}/cosyflow-.*: No space left on device; .* TMPDIR"):
+        export_model(recipes[version], part, path, str(output))
 
 
 def test_the_step_of_a_qwen2_model_at_any_length(recipes: Recipes, weights: Weights, tmp_path: Path) -> None:
