@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cosyflow import storage
+from cosyflow import disk, storage
 from cosyflow.audio.locator import is_local_file
 from cosyflow.errors import CosyFlowError
 
 COMMAND_ADVICE = "write its audio to files, or let `cosyflow prepare --allow-pipes` run it"
 SECONDS_ALLOWED = 600
+ROOM_BYTES = 1 << 16
+"""With less room left than this, what a program has printed may have been cut."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -115,6 +117,7 @@ def run_command(entry: str, directory: str, target: Path) -> None:
     Raises:
         CosyFlowError: it is none of the forms that are known, its program is not installed, its file does not exist,
             or it fails.
+        DiskError: there is no room for what it prints.
     """
     words, place = _parse(entry)
     program = shutil.which(words[0])
@@ -124,7 +127,9 @@ def run_command(entry: str, directory: str, target: Path) -> None:
     if "://" in file or not is_local_file(file):
         raise CosyFlowError(f"{file}: no such file, which `{entry}` reads")
     words[place] = f"file:{file}" if words[0] == "ffmpeg" else file
-    with target.open("wb") as output:
+    with disk.written(target):
+        stream = target.open("wb")
+    with stream as output:
         try:
             ended = subprocess.run(
                 [program, *_PROGRAMS[words[0]].added, *words[1:]],
@@ -136,9 +141,22 @@ def run_command(entry: str, directory: str, target: Path) -> None:
             )
         except subprocess.TimeoutExpired:
             raise CosyFlowError(f"`{entry}` took more than {SECONDS_ALLOWED} s") from None
+    if ended.returncode or shutil.disk_usage(target.parent).free < ROOM_BYTES:
+        _require_room(target)
     if ended.returncode:
         lines = ended.stderr.decode("utf-8", "replace").strip().splitlines()
         raise CosyFlowError(f"`{entry}` failed with status {ended.returncode}: {lines[-1] if lines else 'no message'}")
+
+
+def _require_room(target: Path) -> None:
+    """Raises DiskError where nothing more can be written: of that programs complain in words of their own, or not."""
+    probe = target.with_suffix(".room")
+    with disk.written(target):
+        try:
+            with probe.open("wb") as stream:
+                stream.write(bytes(ROOM_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def _parse(entry: str) -> tuple[list[str], int]:

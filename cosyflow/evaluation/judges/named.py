@@ -13,7 +13,7 @@ import yaml
 from cosyflow import storage
 from cosyflow.config import yaml_text
 from cosyflow.content import Digests, combine
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, PlaceError
 from cosyflow.evaluation.judges import DNSMOS, QUALITY, ROLES, SPEAKER, TRANSCRIPT
 
 LISTING = "judges.yaml"
@@ -116,7 +116,7 @@ def _check(role: str, uri: str, wanted: str) -> Named | Missing:
             checked, digest = files.get(WEIGHTS, ""), combine(files)
         else:
             checked = digest = digests.file(uri)
-    except OutageError:
+    except PlaceError:
         raise
     except CosyFlowError as error:
         return Missing(str(error))

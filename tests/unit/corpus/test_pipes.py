@@ -15,7 +15,8 @@ from cosyflow.corpus.kaldi import read_kaldi, wavs_of
 from cosyflow.corpus.pipes import run_command
 from cosyflow.corpus.prepare import prepare
 from cosyflow.corpus.rejects import read_rejects
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, DiskError
+from tests.unit.disks import fill
 
 from .conftest import write_wav
 
@@ -51,6 +52,15 @@ COMMON = {
     ),
     "ffmpeg -nostdin -ss 0.5 -t 1 -i {} -f wav pipe:1 |": None,
 }
+
+
+@pytest.mark.parametrize("left", [0, 4096])
+def test_a_full_disk_is_no_fault_of_the_command(programs: Path, tmp_path: Path, small_disk: Path, left: int) -> None:
+    recording, target = tmp_path / "a.wav", small_disk / "out.wav"
+    write_wav(recording)
+    fill(small_disk, left)
+    with pytest.raises(DiskError, match=rf"^{target}: No space left on device; make room there"):
+        run_command(f"sox {recording} -t wav - |", str(tmp_path), target)
 
 
 @pytest.mark.parametrize("command", COMMON)
