@@ -10,6 +10,8 @@ import tarfile
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
@@ -31,7 +33,7 @@ from cosyflow.run.ends import read_ends
 from cosyflow.run.record import Record
 from cosyflow.stage import Manifest
 from cosyflow.unexpected import reading
-from tests.fuzz.texts import tone
+from tests.fuzz.texts import imported, tone
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 25))
 
@@ -146,6 +148,17 @@ def test_the_end_of_a_cut_flac_is_looked_for_in_bearable_time() -> None:
 def test_a_short_first_frame_of_an_mp3_announces_nothing() -> None:
     content = b"\xff\xe3\x18\x00" + b"\0" * 14 + b"Info" + b"\0" * 100
     assert look(io.BytesIO(content), len(content)).is_mpeg
+
+
+def test_arrow_offsets_that_lead_out_of_the_file_are_refused(tmp_path: Path) -> None:
+    offsets = np.array([0, 2**30, 8], np.int32)
+    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"someword")]
+    text = pa.Array.from_buffers(pa.string(), 2, buffers)
+    audio = pa.array([tone(seconds=0.3)] * 2, pa.binary())
+    with pa.ipc.new_stream(tmp_path / "a.arrow", pa.schema({"audio": pa.binary(), "text": pa.string()})) as writer:
+        writer.write_batch(pa.record_batch([audio, text], ["audio", "text"]))
+    with pytest.raises(CosyFlowError, match=r"a\.arrow: damaged or not an Arrow or Parquet file"):
+        imported(tmp_path)
 
 
 def saved(content: object, path: Path) -> Path:
