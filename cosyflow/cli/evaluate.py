@@ -28,9 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", required=True, help="for report.json, and the speech")
     parser.add_argument("--judges", default="", help="folder or YAML file of judges, local or s3://")
     parser.add_argument("--champion", default="", help="model directory to compare with")
-    parser.add_argument("--config", default="", help="recipe of the model, e.g. cosyvoice2 or conf/cosyvoice2.yaml")
+    parser.add_argument("--config", default="", help="recipe of the model; by default the settings in its directory")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replaces a recipe's setting")
-    parser.add_argument("--champion_config", default="", help="recipe of the champion; by default that of the model")
+    parser.add_argument("--champion_config", default="", help="recipe of the champion; by default --config")
     parser.add_argument("--cache_dir", default="", help="keeps speech and answers; by default OUTPUT_DIR/cache")
     parser.add_argument("--num_utts", type=int, default=0, help="of Kaldi folders: at most that many; 0 is all")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
@@ -48,11 +48,12 @@ def run(args: argparse.Namespace) -> None:
     from cosyflow.evaluation.speaking import inspect_model
 
     _refuse(args)
-    recipe = _recipe(args.config, args.set)
+    recipe = _recipe(args.model_dir, args.config, args.set, "--config")
     candidate = inspect_model(args.model_dir, recipe)
     champion = None
     if args.champion:
-        champion = inspect_model(args.champion, _recipe(args.champion_config or args.config, args.set))
+        config = args.champion_config or args.config
+        champion = inspect_model(args.champion, _recipe(args.champion, config, args.set, "--champion_config"))
     wanted = Evaluation(
         entries=_entries(args),
         list_uri=" ".join(args.list),
@@ -81,8 +82,6 @@ def _print_decision(decision: Any) -> None:
 
 def _refuse(args: argparse.Namespace) -> None:
     problems = []
-    if not args.config:
-        problems.append(Problem("--config", "is missing; name the recipe of the model"))
     for name in ("num_utts", "num_processes"):
         if getattr(args, name) < 0:
             problems.append(Problem(f"--{name}", f"{getattr(args, name)} is negative; give 0 or more"))
@@ -90,10 +89,16 @@ def _refuse(args: argparse.Namespace) -> None:
         raise RefusalError(problems)
 
 
-def _recipe(config: str, overrides: list[str]) -> Recipe:
+def _recipe(model_dir: str, config: str, overrides: list[str], option: str) -> Recipe:
+    from cosyflow.evaluation.sizes import official_settings, read_sizes
     from cosyflow.run.recipes import load_recipe
 
-    return load_recipe(config, overrides)
+    if config:
+        return load_recipe(config, overrides)
+    settings = official_settings(model_dir)
+    if settings is None:
+        raise RefusalError([Problem(option, f"{model_dir} has no official settings; name the recipe of the model")])
+    return read_sizes(settings, overrides)
 
 
 def _entries(args: argparse.Namespace) -> list[Entry]:

@@ -1,12 +1,13 @@
-"""Show the history of registered models: their versions, what each was made of, and how two differ."""
+"""Show registered models, their history and their metrics, and say which version is the champion."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cosyflow.cli import champions
 from cosyflow.errors import CosyFlowError
 
 if TYPE_CHECKING:
@@ -17,11 +18,15 @@ SHORT = 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="list, lineage or diff")
+    names = "list, lineage, diff, compare, promote or rollback"
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", help=names)
     listing = actions.add_parser("list", help="the versions of a name, newest first")
     lineage = actions.add_parser("lineage", help="what a version was made of, back to the archives")
     diff = actions.add_parser("diff", help="what differs between two versions")
-    for action in (listing, lineage, diff):
+    compare = actions.add_parser("compare", help="the metrics of two versions side by side")
+    promote = actions.add_parser("promote", help="make a version the champion, if the gate allows it")
+    rollback = actions.add_parser("rollback", help="make the version before the champion the champion again")
+    for action in (listing, lineage, diff, compare, promote, rollback):
         action.add_argument("name", metavar="NAME", help="a registered model, e.g. cosyvoice2-llm")
         action.add_argument(
             "--mlflow_uri", default="", help="MLflow server or sqlite:///FILE; by default MLFLOW_TRACKING_URI"
@@ -33,10 +38,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     diff.add_argument("first", metavar="A", type=int, help="a version")
     diff.add_argument("second", metavar="B", type=int, help="another version")
+    champions.configure_compare(compare)
+    champions.configure_promote(promote)
 
 
-def run(args: argparse.Namespace) -> None:
-    {"list": _list, "lineage": _lineage, "diff": _diff}[args.action](args)
+def run(args: argparse.Namespace) -> int | None:
+    actions: dict[str, Callable[[argparse.Namespace], int | None]] = {
+        "list": _list,
+        "lineage": _lineage,
+        "diff": _diff,
+        "compare": champions.compare,
+        "promote": champions.promote,
+        "rollback": champions.rollback,
+    }
+    return actions[args.action](args)
 
 
 def _list(args: argparse.Namespace) -> None:

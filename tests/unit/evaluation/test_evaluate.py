@@ -18,9 +18,12 @@ import pytest
 import soundfile
 
 from cosyflow.cli import main
+from cosyflow.config.official.write import write_official
+from cosyflow.config.recipe import Recipe
 from cosyflow.evaluation.judges.packaged import SOURCES, _locate
 from cosyflow.evaluation.listing import Entry, write_list
 from cosyflow.evaluation.measures import METRICS
+from cosyflow.evaluation.sizes import official_settings, read_sizes
 from tests.unit.evaluation.conftest import CONFIG, SMALLER, record
 
 SETTINGS = [word for setting in SMALLER for word in ("--set", setting)]
@@ -195,4 +198,15 @@ def test_a_model_directory_with_a_part_of_another_version(
 def test_a_recipe_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "list.tsv").write_text("")
     command = ["evaluate", "--model_dir", str(tmp_path), "--list", str(tmp_path / "list.tsv"), "--output_dir", "out"]
-    assert failure(capsys, command, 2).startswith("error: --config: is missing; ")
+    line = failure(capsys, command, 2)
+    assert line == f"error: --config: {tmp_path} has no official settings; name the recipe of the model"
+
+
+def test_a_model_directory_brings_its_sizes(tmp_path: Path, recipe: Recipe) -> None:
+    """In the official settings, to which options add."""
+    (tmp_path / "cosyvoice2.yaml").write_text(write_official(recipe))
+    settings = official_settings(str(tmp_path))
+    assert settings is not None
+    found = read_sizes(settings)
+    assert (found.llm, found.flow, found.hifigan.generator) == (recipe.llm, recipe.flow, recipe.hifigan.generator)
+    assert read_sizes(settings, ["gate.min_utterances=3"]).gate.min_utterances == 3
