@@ -14,9 +14,13 @@ class Rule:
     bar: float
     """Where there is no champion: what the candidate reaches at least."""
 
+    gain: float = 0.0
+    """How much better it must be to count as better: what is certain may still be too little to matter."""
+
     def __post_init__(self) -> None:
-        if self.margin < 0:
-            raise ValueError(f"margin: {self.margin} is negative")
+        for name in ("margin", "gain"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +30,17 @@ class GateConf:
     The bars are those of intelligible speech by the small judges of `cosyflow judges`; other judges have other scales.
     """
 
-    wer: Rule | None = field(default_factory=lambda: Rule(margin=0.02, bar=0.25))
+    wer: Rule | None = field(default_factory=lambda: Rule(margin=0.02, bar=0.25, gain=0.005))
     """Share of words."""
-    cer: Rule | None = field(default_factory=lambda: Rule(margin=0.02, bar=0.15))
+    cer: Rule | None = field(default_factory=lambda: Rule(margin=0.02, bar=0.15, gain=0.005))
     """Share of characters."""
-    similarity: Rule | None = field(default_factory=lambda: Rule(margin=0.02, bar=0.65))
+    similarity: Rule | None = field(default_factory=lambda: Rule(margin=0.02, bar=0.65, gain=0.01))
     """Cosine."""
-    dnsmos: Rule | None = field(default_factory=lambda: Rule(margin=0.1, bar=2.2))
+    dnsmos: Rule | None = field(default_factory=lambda: Rule(margin=0.1, bar=2.2, gain=0.05))
     """Points of 5."""
-    quality: Rule | None = field(default_factory=lambda: Rule(margin=0.15, bar=2.2))
+    quality: Rule | None = field(default_factory=lambda: Rule(margin=0.15, bar=2.2, gain=0.08))
     """Points of 5."""
-    duration_ratio: Rule | None = field(default_factory=lambda: Rule(margin=0.05, bar=0.3))
+    duration_ratio: Rule | None = field(default_factory=lambda: Rule(margin=0.05, bar=0.3, gain=0.03))
     """How far the durations are from those expected, as the logarithm of the ratio: 0.05 is 5 % too long or short."""
     failures: Rule | None = field(default_factory=lambda: Rule(margin=0.0, bar=0.02))
     """Share of utterances."""

@@ -88,7 +88,7 @@ def _compare(name: str, rule: Rule, candidate: Pairs, champion: Pairs, confidenc
     limits = f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
     if found.value > rule.margin:
         return Finding("worse", f"{name}: worse than the champion's by {limits}, the margin is {rule.margin:g}", found)
-    if found.high < 0:
+    if found.high < 0 and -found.value >= rule.gain:
         return Finding("better", f"{name}: better than the champion's by {limits}", found)
     return Finding("as good", f"{name}: as good as the champion's: {limits}", found)
 

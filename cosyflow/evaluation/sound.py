@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
+from cosyflow import storage
 from cosyflow.audio.features import FEATURE_SAMPLE_RATE
 from cosyflow.audio.fitness import Limits, measure
 from cosyflow.audio.speech import load_speech
+from cosyflow.errors import AudioError, CosyFlowError
 
 RATE = FEATURE_SAMPLE_RATE
 """Hz; every judge takes it."""
@@ -48,4 +51,18 @@ class Sound:
 
 def load_sound(uri: str) -> Sound:
     """Reads audio of any rate and any number of channels. Raises AudioError when it cannot be decoded."""
-    return Sound(uri, load_speech(uri, RATE).numpy())
+    try:
+        return Sound(uri, load_speech(uri, RATE).numpy())
+    except AudioError:
+        if not _has_no_samples(uri):
+            raise
+        return Sound(uri, np.zeros(0, np.float32))
+
+
+def _has_no_samples(uri: str) -> bool:
+    """A model may speak nothing at all, which is a sound file, and no use as speech."""
+    try:
+        with storage.open_read(uri) as stream, soundfile.SoundFile(stream) as file:
+            return bool(file.frames == 0)
+    except (CosyFlowError, OSError, soundfile.LibsndfileError):
+        return False

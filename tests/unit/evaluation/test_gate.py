@@ -82,6 +82,11 @@ def test_an_equal_candidate_changes_nothing() -> None:
     ]
 
 
+def test_what_is_certain_may_be_too_little() -> None:
+    found = decide(CONF, measured(dnsmos=GOOD["dnsmos"] + 0.01), measured())
+    assert (found.outcome, found.findings["dnsmos"].verdict) == ("refuse", "as good")
+
+
 def test_chance_is_no_improvement() -> None:
     """Of 60 equal pairs of noisy systems, at most a few look better, all metrics together."""
     lucky = [
