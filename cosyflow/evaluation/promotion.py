@@ -15,8 +15,9 @@ from cosyflow.evaluation.gate import Decision, decide
 from cosyflow.evaluation.report import gate_of, pairs_of, read_report
 from cosyflow.evaluation.rows import CANDIDATE, CHAMPION
 from cosyflow.evaluation.statistics import difference
+from cosyflow.mlflow_server import connect
 from cosyflow.release.history import LONGEST_TAG
-from cosyflow.release.registry import Version, connect, read_version, read_versions, registry_address, registry_errors
+from cosyflow.release.registry import Version, read_version, read_versions, registry_address, registry_errors
 
 REPORT_TAG = "evaluation"
 """Address of the version's report."""
@@ -86,7 +87,7 @@ def rollback(mlflow_uri: str, name: str) -> tuple[int, int]:
     target = read_version(mlflow_uri, name, int(before))
     address = registry_address(mlflow_uri)
     with registry_errors(address):
-        client = connect(address)
+        client = connect(address, MAX_RETRIES=3)
         client.set_registered_model_alias(name, CHAMPION, str(target.version))
         client.set_model_version_tag(name, str(champion.version), OUTCOME_TAG, ROLLED_BACK)
     return champion.version, target.version
@@ -158,7 +159,7 @@ def _record(mlflow_uri: str, version: Version, report_uri: str, promotion: Promo
     storage.write_json(storage.join(storage.parent(report_uri), DECISION), found)
     address = registry_address(mlflow_uri)
     with registry_errors(address):
-        client = connect(address)
+        client = connect(address, MAX_RETRIES=3)
         for tag, value in tags.items():
             client.set_model_version_tag(version.name, str(version.version), tag, value[: LONGEST_TAG // 4])
         run_id = client.get_model_version(version.name, str(version.version)).run_id
@@ -180,7 +181,7 @@ def _attach(client: Any, run_id: str, name: str, value: Mapping[str, Any]) -> No
 def _move(mlflow_uri: str, promotion: Promotion) -> None:
     address, name, number = registry_address(mlflow_uri), promotion.name, str(promotion.version)
     with registry_errors(address):
-        client = connect(address)
+        client = connect(address, MAX_RETRIES=3)
         before = "" if promotion.before is None else str(promotion.before)
         client.set_model_version_tag(name, number, BEFORE_TAG, before)
         now = client.get_registered_model(name).aliases.get(CHAMPION, "")
