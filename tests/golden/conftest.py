@@ -22,6 +22,8 @@ class GoldenCase:
     """One numeric case: `NAME.json` with `kind` and `config`, and `NAME.safetensors` beside it."""
 
     path: Path
+    dtype: torch.dtype = torch.float32
+    """Of the numbers that are not integers."""
 
     @property
     def name(self) -> str:
@@ -33,11 +35,22 @@ class GoldenCase:
 
     @cached_property
     def tensors(self) -> dict[str, torch.Tensor]:
-        return load_file(self.path.with_suffix(".safetensors"))
+        return self._converted(load_file(self.path.with_suffix(".safetensors")))
 
     @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
-        return load_file(self.path.parent.parent / self.info["weights_file"])
+        return self._converted(load_file(self.path.parent.parent / self.info["weights_file"]))
+
+    def in_double(self) -> GoldenCase:
+        """The same case in float64."""
+        return GoldenCase(self.path, torch.float64)
+
+    def _converted(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if self.dtype == torch.float32:
+            return tensors
+        return {
+            name: value.to(self.dtype) if value.dtype == torch.float32 else value for name, value in tensors.items()
+        }
 
     def group(self, prefix: str) -> dict[str, torch.Tensor]:
         """The tensors whose name starts with `prefix` ("in.", "rand.", "out.", "grad."), without it."""

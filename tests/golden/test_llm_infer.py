@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import islice
 
 import pytest
 import torch
@@ -87,54 +87,107 @@ def test_greedy_tokens_and_the_minimum_length(golden_case):
         assert tokens == official
 
 
-@dataclass
-class ReadsTheLastTokenTwice:
-    """The official code, when no more text comes after a block, reads the block's last token once more."""
+def official_stream(model: SpeechLM, pieces, prompt_text, prompt_speech):
+    """Decodes greedily from arriving text as the official code does, with its two faults.
 
-    model: SpeechLM
-    last: torch.Tensor | None = None
+    Where the prompt's speech fills whole blocks, it speaks a block more without new text; and when no more text comes,
+    it reads the last token of the last block once more.
+    """
+    layout, sampler = model.layout, Sampler(model.config.sampling, greedy)
+    text_part, speech_part = layout.mix_ratio
+    waiting, prompt, history = list(prompt_text), list(prompt_speech), []
+    fill_at = speech_part - len(prompt) % speech_part
+    proceed, unread = model.begin(), [model.embed_special(layout.sos)]
+    for piece in pieces:
+        waiting += piece
+        while prompt and len(waiting) >= text_part:
+            unread += [model.embed_text(waiting[:text_part]), model.embed_speech(prompt[:speech_part])]
+            del waiting[:text_part], prompt[:speech_part]
+        needs_text = history[-1] == layout.fill if history else len(unread) == 1
+        if prompt or (needs_text and len(waiting) < text_part):
+            continue
+        if needs_text:
+            unread = [*([] if history else unread), model.embed_text(waiting[:text_part])]
+            del waiting[:text_part]
+        while True:
+            scores = proceed(torch.cat(unread)).log_softmax(dim=-1)
+            scores[layout.speech_ids] = -torch.inf
+            history.append(layout.fill if len(history) == fill_at else sampler(scores, history))
+            if history[-1] == layout.fill:
+                fill_at = len(history) + speech_part
+                break
+            yield history[-1]
+            unread = [model.embed_speech(history[-1:])]
+    unread += ([model.embed_text(waiting)] if waiting else []) + [model.embed_special(layout.task)]
+    while True:
+        history.append(sampler(proceed(torch.cat(unread)).log_softmax(dim=-1), history))
+        if history[-1] == layout.end:
+            return
+        yield history[-1]
+        unread = [model.embed_speech(history[-1:])]
 
-    def __getattr__(self, name):
-        return getattr(self.model, name)
 
-    def embed_speech(self, ids):
-        self.last = self.model.embed_speech(ids)
-        return self.last
+def spoken(stream, text):
+    """The tokens of a stream that is given the text token by token, and how much text it took before each."""
+    taken = []
 
-    def begin(self):
-        proceed = self.model.begin()
-        task = self.model.embed_special(self.model.layout.task)
+    def pieces():
+        for token in text:
+            taken.append(token)
+            yield [token]
 
-        def faulty(embedded):
-            text_ends = torch.equal(embedded[-1:], task) and self.last is not None
-            return proceed(torch.cat([self.last, embedded]) if text_ends else embedded)
+    tokens, needed = [], []
+    with torch.inference_mode():
+        for token in islice(stream(pieces()), ENDLESS):
+            tokens.append(token)
+            needed.append(len(taken))
+    return tokens, needed
 
-        return faulty
+
+def ours_and_official(model, text, prompt_text, prompt_speech):
+    sampler, prompts = (
+        Sampler(model.config.sampling, greedy),
+        {"prompt_text": prompt_text, "prompt_speech": prompt_speech},
+    )
+    ours = spoken(lambda pieces: decode_stream(model, pieces, sampler, ENDLESS, **prompts), text)
+    return ours, spoken(lambda pieces: official_stream(model, pieces, prompt_text, prompt_speech), text)
 
 
+@pytest.mark.medium
 @pytest.mark.golden_kind(r"cosyvoice[23]\.llm\.infer_bistream")
 def test_greedy_tokens_from_arriving_text(golden_case):
-    """Deviation "last token of a block": ours is the official code until the text ends; after that, with its fault."""
+    """Deviations "last token of a block" and "whole blocks of a prompt": with both faults ours is the official code.
+
+    Without them it is the same until the text ends, unless the prompt fills whole blocks, where ours waits for text.
+    """
     model = model_of(golden_case)
     text, prompt_text, prompt_speech = inputs_of(golden_case)
-    sampler = Sampler(model.config.sampling, greedy)
+    (ours, needed), (with_faults, _) = ours_and_official(model, text, prompt_text, prompt_speech)
     official = golden_case.tensors["out.tokens"].tolist()
+    assert with_faults == official
+    if not prompt_speech or len(prompt_speech) % model.layout.mix_ratio[1]:
+        while_text = sum(count < len(text) for count in needed)
+        assert while_text > 0
+        assert ours[:while_text] == official[:while_text]
+    else:
+        check_waits(model, needed, prompt_text, prompt_speech)
 
-    def tokens_of(decodable):
-        """The tokens, and how many there were when the text ended."""
-        tokens, while_text = [], []
 
-        def pieces():
-            yield from ([token] for token in text)
-            while_text.append(len(tokens))
+@pytest.mark.medium
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.golden_kind(r"cosyvoice[23]\.llm\.infer_bistream")
+def test_after_whole_blocks_of_a_prompt_ours_waits_for_text(golden_case, blocks):
+    """Deviation "whole blocks of a prompt": the official code speaks before the text of the next block is there."""
+    model = model_of(golden_case)
+    text, prompt_text, _ = inputs_of(golden_case)
+    text_part, speech_part = model.layout.mix_ratio
+    prompt_speech = [number % model.layout.speech_ids for number in range(speech_part * blocks)]
+    (_, needed), (_, official) = ours_and_official(model, text, prompt_text, prompt_speech)
+    assert len(prompt_text) + official[0] == max(blocks * text_part, len(prompt_text) + 1)
+    check_waits(model, needed, prompt_text, prompt_speech)
 
-        prompts = {"prompt_text": prompt_text, "prompt_speech": prompt_speech}
-        for token in decode_stream(decodable, pieces(), sampler, ENDLESS, **prompts):
-            tokens.append(token)
-        return tokens, while_text[0]
 
-    with_fault, _ = tokens_of(ReadsTheLastTokenTwice(model))
-    assert with_fault == official
-    ours, while_text = tokens_of(model)
-    assert while_text > 0
-    assert ours[:while_text] == official[:while_text]
+def check_waits(model, needed, prompt_text, prompt_speech):
+    """The first new token comes when the text of the block behind the prompt is there."""
+    text_part, speech_part = model.layout.mix_ratio
+    assert len(prompt_text) + needed[0] >= (len(prompt_speech) // speech_part + 1) * text_part

@@ -11,6 +11,8 @@ import torch
 
 from cosyflow.dataset.parquet import make_parquet
 
+REJECTED = "reject_speech_token"
+
 
 def fill_in(text, wav_dir, output_dir):
     return text.replace("<wav_dir>", str(wav_dir)).replace("<des_dir>", str(output_dir))
@@ -19,8 +21,31 @@ def fill_in(text, wav_dir, output_dir):
 @pytest.mark.parametrize("dpo", [True, False])
 @pytest.mark.golden_files("data/parquet_layout*.json")
 def test_layout(golden_file, tmp_path, dpo):
+    """Each shard's index column counts its own rows, of which the last shard may have fewer."""
     golden = json.loads(golden_file.read_text())
-    wav_dir, source, rejected, output = golden_file.parent / "wav", tmp_path / "src", tmp_path / "rej", tmp_path / "out"
+    if dpo and REJECTED not in golden["schema"]:
+        golden["schema"][REJECTED] = "list<element: int64>"
+    check_layout(golden, golden_file.parent / "wav", tmp_path, dpo)
+
+
+@pytest.mark.parametrize("per_shard", [1, 4, 5, 6, 1000])
+@pytest.mark.golden_files("data/parquet_layout.json")
+def test_layout_with_a_last_shard_that_is_smaller(golden_file, tmp_path, per_shard):
+    golden = json.loads(golden_file.read_text())
+    utts = [line.split()[0] for line in golden["kaldi"]["wav.scp"].splitlines()]
+    shards = [utts[start : start + per_shard] for start in range(0, len(utts), per_shard)]
+    names = [f"parquet_{number:09d}.tar" for number in range(len(shards))]
+    golden["args"]["num_utts_per_parquet"] = per_shard
+    golden["rows"] = [len(shard) for shard in shards]
+    golden["contents"] = {"data.list": "".join(f"<des_dir>/{name}\n" for name in names)}
+    kinds = ("utt2parquet", "spk2parquet")
+    maps = [f"{kind}_{number:09d}.json" for kind in kinds for number in range(len(shards))]
+    golden["files"] = ["data.list", "utt2data.list", "spk2data.list", *names, *maps]
+    check_layout(golden, golden_file.parent / "wav", tmp_path, dpo=True)
+
+
+def check_layout(golden, wav_dir, tmp_path, dpo):
+    source, rejected, output = tmp_path / "src", tmp_path / "rej", tmp_path / "out"
     source.mkdir()
     rejected.mkdir()
     for name, text in golden["kaldi"].items():
@@ -31,7 +56,7 @@ def test_layout(golden_file, tmp_path, dpo):
     torch.save({utt: [0.25 * place] * 192 for place, utt in enumerate(utts)}, source / "utt2embedding.pt")
     torch.save({speaker: [0.5] * 192 for speaker in speakers}, source / "spk2embedding.pt")
     torch.save(dict.fromkeys(utts, row["speech_token"]), source / "utt2speech_token.pt")
-    torch.save(dict.fromkeys(utts, row["reject_speech_token"]), rejected / "utt2speech_token.pt")
+    torch.save(dict.fromkeys(utts, row.get(REJECTED, [1])), rejected / "utt2speech_token.pt")
 
     make_parquet(
         str(source),
@@ -51,14 +76,14 @@ def test_layout(golden_file, tmp_path, dpo):
     for shard, num_rows in zip(shards, golden["rows"], strict=True):
         file = pq.ParquetFile(shard)
         schema = {field.name: str(field.type) for field in file.schema_arrow}
-        expected = golden["schema"] if dpo else dict(list(golden["schema"].items())[:-1])
+        expected = {name: kind for name, kind in golden["schema"].items() if dpo or name != REJECTED}
         assert list(schema.items()) == list(expected.items())
         assert file.metadata.num_rows == num_rows
         assert file.num_row_groups == golden["row_groups"]
         group = file.metadata.row_group(0)
         assert {group.column(place).compression for place in range(group.num_columns)} == {golden["compression"]}
         described = json.loads(file.schema_arrow.metadata[b"pandas"])
-        assert described["index_columns"] == golden["pandas_index_column"]
+        assert described["index_columns"] == [index | {"stop": num_rows} for index in golden["pandas_index_column"]]
     (first, *_) = pq.read_table(shards[0]).to_pylist()
     audio = first.pop("audio_data")
     assert f"<{len(audio)} bytes of the wav file, sha1 {hashlib.sha1(audio).hexdigest()}>" == row["audio_data"]  # noqa: S324

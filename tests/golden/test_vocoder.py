@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -43,8 +44,17 @@ from cosyflow.models.vocoder.gan import (
 )
 from cosyflow.models.vocoder.hift import GeneratedSpeech, HiFTGenerator
 from cosyflow.models.vocoder.source import SourceNoise
-from tests.golden.rounding import Nudge, Tolerance, assert_close_but_for_rounding, nudge_parameters, unchanged
+from tests.golden.rounding import (
+    Nudge,
+    Tolerance,
+    assert_close_but_for_rounding,
+    in_double,
+    nudge_parameters,
+    unchanged,
+)
 
+Computation = Callable[[Any, Nudge], dict[str, torch.Tensor]]
+"""Named results of a case, whose weights and inputs go through the nudge."""
 FULL_SIZE = {"cosyvoice1": cosyvoice1, "cosyvoice2": cosyvoice2, "cosyvoice3": cosyvoice3}
 
 
@@ -134,69 +144,105 @@ def expected_gradients(golden_case: Any) -> dict[str, torch.Tensor]:
     return {name: value for name, value in golden_case.tensors.items() if name.startswith("grad.")}
 
 
+OUTPUTS = {
+    "f0": Tolerance(1e-5, 1e-4),
+    "sine_merge": Tolerance(0, 2e-4),
+    "source": Tolerance(0, 2e-4),
+    "wav": Tolerance(0, 1e-3),
+}
+
+
 def suggested_tolerance(name: str) -> Tolerance:
     if "final_delta_norm." in name:  # Adam turns the rounding of a gradient near zero into a whole step
         return Tolerance(1e-2, 1e-6)
     if name.startswith("grad."):
         return Tolerance(1e-3, 1e-6)
+    if name in OUTPUTS:
+        return OUTPUTS[name]
     return Tolerance(1e-3 if name.endswith("grad_norm") else 1e-5)
+
+
+def judge(golden_case: Any, compute: Computation, expected: dict[str, torch.Tensor]) -> None:
+    """Compares what is computed of a case with what is expected; see `tests.golden.rounding`."""
+    assert_close_but_for_rounding(
+        lambda nudge: compute(golden_case, nudge),
+        expected,
+        suggested_tolerance,
+        exact=lambda: in_double(lambda: compute(golden_case.in_double(), unchanged)),
+    )
 
 
 @pytest.mark.golden_kind(r"cosyvoice\d\.hift\.forward")
 def test_training_forward(golden_case):
-    expected = golden_case.group("out.")
-    noise = source_noise(golden_case.group("rand."))
+    judge(golden_case, training_forward, expected_forward(golden_case))
 
-    def forward(nudge: Nudge) -> tuple[HiFTGenerator, GeneratedSpeech]:
-        generator = HiFTGenerator(hift_config(golden_case.info["config"]))
-        generator.load_state_dict(golden_case.state_dict())
-        nudge_parameters(generator, nudge)
-        return generator, generator(nudge(golden_case.group("in.")["speech_feat"]).transpose(1, 2), noise)
 
-    def backward(nudge: Nudge) -> dict[str, torch.Tensor]:
-        generator, generated = forward(nudge)
-        probe = golden_case.group("in.")["probe"]
-        ((generated.waveform * probe).mean() + 0.001 * generated.f0.mean()).backward()
-        return gradients(generator)
+def training_forward(case: Any, nudge: Nudge) -> dict[str, torch.Tensor]:
+    generator, noise = HiFTGenerator(hift_config(case.info["config"])), source_noise(case.group("rand."))
+    generator.load_state_dict(case.state_dict())
+    nudge_parameters(generator, nudge)
+    generated = generator(nudge(case.group("in.")["speech_feat"]).transpose(1, 2), noise)
+    source = generator.m_source(generated.f0, noise).detach()
+    ((generated.waveform * case.group("in.")["probe"]).mean() + 0.001 * generated.f0.mean()).backward()
+    outputs = {"f0": generated.f0, "sine_merge": source.transpose(1, 2), "wav": generated.waveform}
+    return {name: value.detach() for name, value in outputs.items()} | gradients(generator)
 
-    generator, generated = forward(unchanged)
-    torch.testing.assert_close(generated.f0, expected["f0"], rtol=1e-5, atol=1e-4)
-    source = generator.m_source(generated.f0, noise)
-    torch.testing.assert_close(source.transpose(1, 2), expected["sine_merge"], rtol=0, atol=2e-4)
-    torch.testing.assert_close(generated.waveform, expected["wav"], rtol=0, atol=1e-3)
-    assert_close_but_for_rounding(backward, expected_gradients(golden_case), suggested_tolerance)
+
+FAULTY = ("conv_pre.parametrizations.weight.original0", "m_source.l_linear.weight", "f0_predictor.classifier.weight")
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", FAULTY)
+@pytest.mark.golden_kind(r"cosyvoice\d\.hift\.forward")
+def test_a_fault_of_one_percent_is_not_taken_for_rounding(golden_case, name, monkeypatch):
+    load = HiFTGenerator.load_state_dict
+    monkeypatch.setattr(
+        HiFTGenerator, "load_state_dict", lambda self, state: load(self, {**state, name: 1.01 * state[name]})
+    )
+    with pytest.raises(AssertionError, match="is missed by"):
+        judge(golden_case, training_forward, expected_forward(golden_case))
+
+
+def expected_forward(golden_case: Any) -> dict[str, torch.Tensor]:
+    outputs = golden_case.group("out.")
+    return {name: outputs[name] for name in ("f0", "sine_merge", "wav")} | expected_gradients(golden_case)
 
 
 @pytest.mark.golden_kind(r"cosyvoice\d\.hift\.infer")
 def test_inference(golden_case):
-    generator = HiFTGenerator(hift_config(golden_case.info["config"])).eval()
-    generator.load_state_dict(golden_case.state_dict())
-    inputs, expected = golden_case.group("in."), golden_case.group("out.")
+    expected = golden_case.group("out.")
+    judge(golden_case, inference, {name: expected[name] for name in ("source", "wav")})
 
+
+def inference(case: Any, nudge: Nudge) -> dict[str, torch.Tensor]:
+    generator = HiFTGenerator(hift_config(case.info["config"])).eval()
+    generator.load_state_dict(case.state_dict())
+    nudge_parameters(generator, nudge)
+    inputs = case.group("in.")
     vocoded = generator.inference(
-        inputs["speech_feat"],
-        final=golden_case.info.get("call", {}).get("finalize", True),
+        nudge(inputs["speech_feat"]),
+        final=case.info.get("call", {}).get("finalize", True),
         source_cache=inputs.get("cache_source"),
-        noise=source_noise(golden_case.group("rand.")),
+        noise=source_noise(case.group("rand.")),
     )
-
-    torch.testing.assert_close(vocoded.source, expected["source"], rtol=0, atol=2e-4)
-    torch.testing.assert_close(vocoded.waveform, expected["wav"], rtol=0, atol=1e-3)
+    return {"source": vocoded.source, "wav": vocoded.waveform}
 
 
 @pytest.mark.slow
 @pytest.mark.golden_kind(r"cosyvoice\d\.hift\.forward\.full")
 def test_full_size(golden_case):
-    generator = HiFTGenerator(FULL_SIZE[golden_case.info["kind"].split(".")[0]]())
-    generator.load_state_dict(rule_weights(generator, golden_case.info["config"]["salt"]))
     expected = golden_case.group("out.")
+    judge(golden_case, full_size, {name: expected[name] for name in ("f0", "wav")})
 
-    with torch.no_grad():
-        mel = golden_case.group("in.")["speech_feat"].transpose(1, 2)
-        generated = generator(mel, source_noise(golden_case.group("rand.")))
 
-    torch.testing.assert_close(generated.f0, expected["f0"], rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(generated.waveform, expected["wav"], rtol=0, atol=1e-3)
+@torch.no_grad()
+def full_size(case: Any, nudge: Nudge) -> dict[str, torch.Tensor]:
+    generator = HiFTGenerator(FULL_SIZE[case.info["kind"].split(".")[0]]())
+    generator.load_state_dict(rule_weights(generator, case.info["config"]["salt"]))
+    nudge_parameters(generator, nudge)
+    mel = nudge(case.group("in.")["speech_feat"].transpose(1, 2))
+    generated = generator(mel, source_noise(case.group("rand.")))
+    return {"f0": generated.f0, "wav": generated.waveform}
 
 
 @pytest.mark.golden_files("keytables/cosyvoice*_hift.json")
@@ -273,25 +319,45 @@ def test_turns(golden_case):
     Deviation: the reference also computes, and then throws away, the discriminator's gradients of the generator's turn.
     They are compared here without freezing it.
     """
+    judge(golden_case, both_ways, expected_turn(golden_case))
+
+
+def expected_turn(golden_case: Any) -> dict[str, torch.Tensor]:
     expected = golden_case.group("out.")
-    noise = source_noise(golden_case.group("rand."))
-    turn = golden_case.info["kind"].rpartition(".")[2]
-
-    def both_ways(nudge: Nudge) -> dict[str, torch.Tensor]:
-        gan = golden_gan(golden_case)
-        nudge_parameters(gan, nudge)
-        inputs = {name: nudge(value) for name, value in golden_case.group("in.").items()}
-        mel = inputs["speech_feat"].transpose(1, 2)
-        loss = take_turn(turn, gan, inputs, gan.generator(mel, noise))
-        total_as_reference(turn, gan, inputs, gan.generator(mel, noise), expected).backward()
-        if nudge is unchanged:
-            share_of_median = 0.05  # see relativistic_as_reference
-            assert (1 - share_of_median) * loss.relativistic <= expected["loss_tpr"] <= (1 + 1e-4) * loss.relativistic
-        return named_losses(loss) | gradients(gan)
-
     losses = {name: expected[name] for name in expected if name.startswith("loss_") and name != "loss_tpr"}
     losses["loss"] = expected["loss"] - expected["loss_tpr"]
-    assert_close_but_for_rounding(both_ways, losses | expected_gradients(golden_case), suggested_tolerance)
+    return losses | expected_gradients(golden_case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["feat_match_loss_weight", "multi_mel_spectral_recon_loss_weight"])
+@pytest.mark.golden_kind(r"cosyvoice\d\.hifigan\.generator")
+def test_a_weight_that_is_one_percent_off_is_not_taken_for_rounding(golden_case, name, monkeypatch):
+    meant = loss_config
+
+    def off(official: dict[str, Any]) -> GanLossConfig:
+        config = meant(official)
+        return replace(config, **{name: 1.01 * getattr(config, name)})
+
+    monkeypatch.setitem(globals(), "loss_config", off)
+    with pytest.raises(AssertionError, match="is missed by"):
+        judge(golden_case, both_ways, expected_turn(golden_case))
+
+
+def both_ways(case: Any, nudge: Nudge) -> dict[str, torch.Tensor]:
+    """The losses as the trainer takes them, and the gradients with the reference's choice of medians."""
+    expected, noise = case.group("out."), source_noise(case.group("rand."))
+    turn = case.info["kind"].rpartition(".")[2]
+    gan = golden_gan(case)
+    nudge_parameters(gan, nudge)
+    inputs = {name: nudge(value) for name, value in case.group("in.").items()}
+    mel = inputs["speech_feat"].transpose(1, 2)
+    loss = take_turn(turn, gan, inputs, gan.generator(mel, noise))
+    total_as_reference(turn, gan, inputs, gan.generator(mel, noise), expected).backward()
+    if nudge is unchanged:
+        share_of_median = 0.05  # see relativistic_as_reference
+        assert (1 - share_of_median) * loss.relativistic <= expected["loss_tpr"] <= (1 + 1e-4) * loss.relativistic
+    return named_losses(loss) | gradients(gan)
 
 
 def take_turn(
@@ -345,35 +411,34 @@ def relativistic_as_reference(
 @pytest.mark.golden_kind(r"cosyvoice\d\.hifigan\.trainloop")
 def test_training_loop(golden_case):
     """Deviations, undone here: each turn has speech of its own, and both parts' gradients are clipped together."""
-    settings = golden_case.info["train"]
-    steps = len({name.split(".")[0] for name in golden_case.group("in.")})
-
-    def loop(nudge: Nudge) -> dict[str, torch.Tensor]:
-        gan = golden_gan(golden_case)
-        nudge_parameters(gan, nudge)
-        start = {name: value.clone() for name, value in gan.state_dict().items()}
-        optimizers = {
-            "discriminator": torch.optim.Adam(gan.discriminator.parameters(), lr=settings["lr_d"]),
-            "generator": torch.optim.Adam(gan.generator.parameters(), lr=settings["lr"]),
-        }
-        found = {}
-        for step in range(steps):
-            inputs = {name: nudge(value) for name, value in golden_case.group(f"in.{step}.").items()}
-            for turn, optimizer in optimizers.items():
-                noise = source_noise(golden_case.group(f"rand.{step}.{turn}."))
-                generated = gan.generator(inputs["speech_feat"].transpose(1, 2), noise)
-                total = total_as_reference(turn, gan, inputs, generated, golden_case.group(f"out.{step}.{turn}."))
-                total.backward()
-                found[f"{step}.{turn}.loss"] = total.detach()
-                norm = nn.utils.clip_grad_norm_(gan.parameters(), settings["grad_clip"])
-                found[f"{step}.{turn}.grad_norm"] = norm
-                optimizer.step()
-                gan.zero_grad()
-        moved = {name: (value - start[name]).flatten() for name, value in gan.state_dict().items()}
-        return found | {f"final_delta_norm.{name}": value for name, value in moved.items()}
-
     expected = {name: value for name, value in golden_case.group("out.").items() if ".loss_" not in name}
-    assert_close_but_for_rounding(loop, expected, suggested_tolerance)
+    judge(golden_case, training_loop, expected)
+
+
+def training_loop(case: Any, nudge: Nudge) -> dict[str, torch.Tensor]:
+    settings, steps = case.info["train"], len({name.split(".")[0] for name in case.group("in.")})
+    gan = golden_gan(case)
+    nudge_parameters(gan, nudge)
+    start = {name: value.clone() for name, value in gan.state_dict().items()}
+    optimizers = {
+        "discriminator": torch.optim.Adam(gan.discriminator.parameters(), lr=settings["lr_d"]),
+        "generator": torch.optim.Adam(gan.generator.parameters(), lr=settings["lr"]),
+    }
+    found = {}
+    for step in range(steps):
+        inputs = {name: nudge(value) for name, value in case.group(f"in.{step}.").items()}
+        for turn, optimizer in optimizers.items():
+            noise = source_noise(case.group(f"rand.{step}.{turn}."))
+            generated = gan.generator(inputs["speech_feat"].transpose(1, 2), noise)
+            total = total_as_reference(turn, gan, inputs, generated, case.group(f"out.{step}.{turn}."))
+            total.backward()
+            found[f"{step}.{turn}.loss"] = total.detach()
+            norm = nn.utils.clip_grad_norm_(gan.parameters(), settings["grad_clip"])
+            found[f"{step}.{turn}.grad_norm"] = norm
+            optimizer.step()
+            gan.zero_grad()
+    moved = {name: (value - start[name]).flatten() for name, value in gan.state_dict().items()}
+    return found | {f"final_delta_norm.{name}": value for name, value in moved.items()}
 
 
 OFFICIAL_NAMES = {"total": "loss", "feature_matching": "loss_fm", "mel": "loss_mel", "f0": "loss_f0"}

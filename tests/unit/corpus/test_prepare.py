@@ -216,3 +216,11 @@ def test_the_command_rejects_what_the_samples_show(libritts: Path, tmp_path: Pat
     assert main([*options, "--check_audio", "header"]) == 0
     assert not read_rejects(str(tmp_path / "out"))
     assert main([*options, "--min-level", "-1", "--max_reject_share", "0"]) == 1
+
+
+def test_blanks_around_a_transcript_are_removed(libritts: Path, tmp_path: Path) -> None:
+    """And those inside it stay."""
+    bad_text(libritts).write_text(" \ttwo  words \n")
+    prepare(str(libritts), str(tmp_path / "out"))
+    lines = (tmp_path / "out" / "text").read_text().splitlines()
+    assert f"{BAD} two  words" in lines
