@@ -28,6 +28,9 @@ OURS = "cosyflow"
 """Key of our yaml files; no official one has it."""
 OURS_0_1 = frozenset({"compute_dtype", "keep_best", "world_size"})
 """What CosyFlow 0.1, which did not write OURS, wrote into every yaml file and nobody else does."""
+_SUFFIXES = (WEIGHTS, ".safetensors", "")
+_DEEPSPEED = "_model_states.pt"
+"""How a file's name ends that each checkpoint folder of DeepSpeed has."""
 _NOT_CHECKPOINTS = ("train", "init")
 """How names begin that the official trainer gives to its settings and to the weights that it starts from."""
 
@@ -46,17 +49,19 @@ class Checkpoint:
     Attributes:
         record: its yaml; empty when that is not one.
         has_state: a run may be able to go on from it.
+        suffix: of its weights' name; "" for a folder of DeepSpeed.
     """
 
     directory: str
     name: str
     record: dict[str, Any]
     has_state: bool
+    suffix: str = WEIGHTS
 
     @property
     def weights(self) -> str:
         """URI of the weights."""
-        return storage.join(self.directory, self.name + WEIGHTS)
+        return storage.join(self.directory, self.name + self.suffix)
 
     @property
     def state(self) -> str:
@@ -100,14 +105,17 @@ def list_checkpoints(directory: str, *, any_name: bool = False) -> list[Checkpoi
     Args:
         any_name: takes also those that no training named, by the epoch and step of their yaml.
     """
-    names = {file.path for file in storage.list_files(directory) if "/" not in file.path}
+    names = {file.path for file in storage.list_files(directory)}
+    # a folder of DeepSpeed stands for its own name
+    names |= {file.rpartition("/")[0] for file in names if file.count("/") == 1 and file.endswith(_DEEPSPEED)}
     found = []
     for file in names:
         name = file.removesuffix(RECORD)
         is_one = not name.startswith(_NOT_CHECKPOINTS) if any_name else TRAINED.fullmatch(name)
-        if is_one and file.endswith(RECORD) and name + WEIGHTS in names:
+        suffix = next((suffix for suffix in _SUFFIXES if name + suffix in names), None)
+        if is_one and file.endswith(RECORD) and "/" not in file and suffix is not None:
             record = read_record(storage.join(directory, file))
-            found.append(Checkpoint(directory, name, record, name + STATE in names))
+            found.append(Checkpoint(directory, name, record, name + STATE in names, suffix))
     return sorted(found, key=_age)
 
 

@@ -90,7 +90,8 @@ def average_model(
     chosen = best(there, num) if val_best else newest(there, num)
     if not chosen:
         wanted = "with a validation loss in its yaml " if val_best else ""
-        raise CosyFlowError(f"{src_path}: no checkpoint (NAME.pt and NAME.yaml) {wanted}to average; train first")
+        forms = "NAME.pt, NAME.safetensors or a folder NAME of DeepSpeed, and NAME.yaml"
+        raise CosyFlowError(f"{src_path}: no checkpoint ({forms}) {wanted}to average; train first")
     if len(chosen) < num:
         say("average", f"{len(chosen)} of the {num} checkpoints asked for are there: averages those")
     for checkpoint in chosen:
