@@ -162,6 +162,7 @@ class Claim:
         self._records, self._times = records, times
         self._seen: tuple[int, bytes] | None = None
         self._since = self._looked = 0.0
+        self._outage_began: float | None = None
         self.before: Holder | None = None
         """Who is waited for; None where that is not known."""
 
@@ -169,14 +170,20 @@ class Claim:
         """Takes the lease when nobody has it any more; None when somebody has, or the store does not answer.
 
         Raises:
-            CosyFlowError: the store refuses.
+            CosyFlowError: the store refuses, or has not answered for as long as a store is waited for.
         """
         try:
             with storage.impatient():
-                return self._attempt()
+                lease = self._attempt()
         except OutageError:
             self._seen = None
+            now = self._times.clock()
+            self._outage_began = now if self._outage_began is None else self._outage_began
+            if now - self._outage_began > storage.outage_seconds():
+                raise
             return None
+        self._outage_began = None
+        return lease
 
     def _attempt(self) -> Lease | None:
         now = self._times.clock()

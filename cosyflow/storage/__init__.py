@@ -31,15 +31,15 @@ from cosyflow.storage import fences, local
 from cosyflow.storage.faults import NO_SUCH_FEATURE
 from cosyflow.storage.fences import LEASES, fenced
 from cosyflow.storage.local import LocalFiles
-from cosyflow.storage.patience import impatient
+from cosyflow.storage.patience import impatient, outage_seconds
 from cosyflow.storage.s3 import S3Objects
 
 __all__ = [
     "LEASES", "FileInfo", "Fingerprint", "check_fences", "create", "creates_once", "digest", "download_tree",
     "exists", "fenced", "fingerprint", "fingerprints", "has_files", "impatient", "is_folder", "is_remote", "join",
-    "list_files", "local_copy", "make_directory", "modified", "name", "open_read", "open_write", "parent",
-    "read_bytes", "read_json", "read_text", "remove", "remove_unfinished", "size", "upload_tree", "write_bytes",
-    "write_json", "write_text",
+    "list_files", "local_copy", "make_directory", "modified", "name", "open_read", "open_write", "outage_seconds",
+    "parent", "read_bytes", "read_json", "read_text", "remove", "remove_unfinished", "size", "upload_tree",
+    "write_bytes", "write_json", "write_text",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20

@@ -39,6 +39,12 @@ def impatient() -> Iterator[None]:
         _outage_seconds.reset(token)
 
 
+def outage_seconds() -> float:
+    """How long a store that does not answer is waited for here and now; raises CosyFlowError for a wrong setting."""
+    patience = _outage_seconds.get()
+    return seconds_from(PATIENCE_VARIABLE, OUTAGE_SECONDS) if patience is None else patience
+
+
 def retried(path: str, action: Callable[[], T]) -> T:
     """The action's result, tried ATTEMPTS times, and during an outage for OUTAGE_SECONDS.
 
@@ -48,9 +54,7 @@ def retried(path: str, action: Callable[[], T]) -> T:
         StoreError: the store refuses, or what it gives is wrong every time; its subclasses MissingObjectError, and
             OutageError for a store that does not answer.
     """
-    patience = _outage_seconds.get()
-    seconds = seconds_from(PATIENCE_VARIABLE, OUTAGE_SECONDS) if patience is None else patience
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + outage_seconds()
     known = faults.exceptions()
     for attempt in count(1):
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cosyflow import lease, storage
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.lease import Claim, Holder, OvertakenError, Records, Times, held
 from cosyflow.processes import HOST, has_ended, this_process
 
@@ -232,6 +232,17 @@ def test_after_an_outage_the_count_starts_again(
     assert mine is not None
     mine.renew()
     mine.check()
+
+
+@pytest.mark.medium
+def test_an_outage_that_lasts_ends_the_waiting(s3_folder: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    claim = Claim(Records(s3_folder), Holder("work"), Times(clock=clock))
+    for _ in range(3):
+        assert claim.attempt() is None
+        clock.now += 50
+    with pytest.raises(OutageError, match="EndpointConnectionError"):
+        claim.attempt()
 
 
 def test_an_observer_that_stood_still_starts_its_count_again(folder: str, clock: Clock) -> None:
