@@ -8,13 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cosyflow.cli.ending import ending
 from cosyflow.cli.parser import Parser
 from cosyflow.credentials import refuse_carried
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.run import config
+
+if TYPE_CHECKING:
+    from pipelines.retraining.server import Server
 
 EXPERIMENTS = Path("exp")
 UNKNOWN_PLACE = "s3://bucket"
@@ -47,9 +50,7 @@ def build_parser() -> Parser:
     add_settings(local)
 
     sent = commands.add_parser("submit", help="start a run on a Kubeflow Pipelines server")
-    sent.add_argument("--host", default=os.environ.get("KFP_HOST"), help="URL of the server, or KFP_HOST")
-    sent.add_argument("--namespace", default=os.environ.get("KFP_NAMESPACE"), help="or KFP_NAMESPACE")
-    sent.add_argument("--token", help="bearer token; better KFP_TOKEN, which no list of processes shows")
+    _add_server(sent)
     sent.add_argument("--kfp-experiment", default="cosyflow", help="KFP experiment of the run")
     sent.add_argument("--run-name", help="name of the run; default: recipe, part and the time")
     sent.add_argument("--images", type=Path, help="image lock: the name of each image, from `make images`")
@@ -61,11 +62,28 @@ def build_parser() -> Parser:
     keys.add_argument("--format", choices=("text", "json"), default="text", help="for people, or one JSON document")
     add_settings(keys)
 
+    shown = commands.add_parser("diff", help="print what declared runs (Retraining) would start; 3: something")
+    shown.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="YAML file, or folder of them")
+    shown.add_argument("--state", type=Path, help="JSON of what is known of runs, instead of a server; {} is nothing")
+    _add_server(shown)
+    done = commands.add_parser("apply", help="start what `diff` shows, once")
+    done.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="YAML file, or folder of them")
+    done.add_argument("--wait", action="store_true", help="until the runs have ended; 1 when one failed")
+    _add_server(done)
+    for command in (shown, done):
+        command.add_argument("--format", choices=("text", "json"), default="text", help="for people, or one document")
+
     demo = commands.add_parser("demo", help="the whole pipeline in minutes, with stand-in models")
     demo.add_argument("--corpus", type=Path, help="a LibriTTS tree; default: a small one is spoken for the demo")
     demo.add_argument("--recipe", choices=RECIPES, default=RECIPES[0], help="which version, in a size that trains here")
     demo.add_argument("--work-dir", type=Path, default=EXPERIMENTS / "demo", help="folder for everything")
     return parser
+
+
+def _add_server(parser: Parser) -> None:
+    parser.add_argument("--host", default=os.environ.get("KFP_HOST"), help="URL of the server, or KFP_HOST")
+    parser.add_argument("--namespace", default=os.environ.get("KFP_NAMESPACE"), help="or KFP_NAMESPACE")
+    parser.add_argument("--token", help="bearer token; better KFP_TOKEN, which no list of processes shows")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,6 +158,38 @@ def _keys(args: argparse.Namespace) -> int:
     return 0
 
 
+def _diff(args: argparse.Namespace) -> int:
+    from pipelines.retraining.commands import SOMETHING_TO_DO, diff, has_something, show
+
+    actions = diff(args.paths, args.state, _server(args) if args.host else None)
+    if args.format == "json":
+        print(json.dumps([action.to_json() for action in actions], indent=2, ensure_ascii=False))
+    else:
+        print(show(actions), end="")
+    return SOMETHING_TO_DO if has_something(actions) else 0
+
+
+def _apply(args: argparse.Namespace) -> int:
+    from pipelines.retraining.commands import apply, show
+    from pipelines.retraining.decision import FAILED
+
+    actions, runs = apply(args.paths, _server(args), args.wait)
+    if args.format == "json":
+        done = {"actions": [action.to_json() for action in actions], "runs": runs}
+        print(json.dumps(done, indent=2, ensure_ascii=False))
+    else:
+        print(show(actions), *(f"run {run}: {state}\n" for run, state in runs.items()), sep="", end="")
+    return 1 if args.wait and FAILED in runs.values() else 0
+
+
+def _server(args: argparse.Namespace) -> Server:
+    from pipelines.retraining.server import Server
+
+    if not args.host:
+        raise RefusalError([Problem("--host", "is missing; give the address of a server, or set KFP_HOST")])
+    return Server(args.host, args.namespace, args.token or os.environ.get("KFP_TOKEN"))
+
+
 def _demo(args: argparse.Namespace) -> int:
     from pipelines.demo import demo
 
@@ -160,5 +210,7 @@ COMMANDS = {
     "check": _check,
     "show": _show,
     "keys": _keys,
+    "diff": _diff,
+    "apply": _apply,
     "demo": _demo,
 }

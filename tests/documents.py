@@ -9,6 +9,7 @@ A block says after its language how it is tested:
     yaml run, yaml job        a run's file, a training job's file: read as such
     yaml resources            a part of a run's file
     yaml judges               a list of judges: read as such
+    yaml retraining           a declared run
     text, mermaid             what was printed; a picture
 """
 
@@ -22,7 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
-MARKS = re.compile(r"bash (run|ci)|(bash|console) only parsed: \S.*|yaml (run|job|resources|judges)|text|mermaid")
+MARKS = re.compile(
+    r"bash (run|ci)|(bash|console) only parsed: \S.*|yaml (run|job|resources|judges|retraining)|text|mermaid"
+)
 INLINE = re.compile(r"`((?:\.venv/bin/)?(?:cosyflow|python -m pipelines|make|kfp|kubectl) [^`:]+)`")
 LINK = re.compile(r"\]\((?!\w+:)([^)#]*)(?:#([^)]+))?\)")
 COMMENT = re.compile(r"(?:^|[ \t]+)# .*$", re.MULTILINE)

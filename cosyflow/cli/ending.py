@@ -20,7 +20,7 @@ from cosyflow.unexpected import describe, write_traceback
 FAILED = 1
 TERMINATED, UNREAD = 128 + signal.SIGTERM, 128 + signal.SIGPIPE
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "pipelines": ("kfp", "kfp_server_api"),
+    "pipelines": ("cronsim", "kfp", "kfp_server_api"),
     "train": (
         "onnx",
         "onnxruntime",

@@ -21,6 +21,7 @@ from cosyflow.run import config
 from cosyflow.run.record import Record
 from pipelines.commands import build_parser as build_pipelines_parser
 from pipelines.options import read_settings
+from pipelines.retraining.model import read as read_retraining
 from tests.documents import ROOT, Block, blocks, commands, headings, inline_commands, links, name_of, pages, prose
 
 PAGES = pages()
@@ -122,7 +123,9 @@ def test_the_commands_of_kfp_have_their_options() -> None:
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.info.startswith("yaml")], ids=str)
 def test_a_file_is_read_as_what_it_is(block: Block, tmp_path: Path) -> None:
-    if block.mark == "job":
+    if block.mark == "retraining":
+        assert read_retraining(yaml.safe_load(block.text), str(block)).name
+    elif block.mark == "job":
         (tmp_path / "job.yaml").write_text(block.text)
         assert read_job(str(tmp_path / "job.yaml")).image
     elif block.mark == "judges":

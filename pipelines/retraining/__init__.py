@@ -1,0 +1,1 @@
+"""Runs that are declared in Git: one for each content, decided by one pure function."""
