@@ -1,9 +1,8 @@
-"""The runs of Retrainings on a Kubeflow Pipelines server: looked up by name before they are made."""
+"""The runs of Retrainings on a Kubeflow Pipelines server: looked up by content and name before they are made."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ SHOWN = 12
 STATES = {"SUCCEEDED": SUCCEEDED, "SKIPPED": SUCCEEDED, "FAILED": FAILED, "CANCELED": FAILED, "CANCELING": FAILED}
 """The server's words; whatever else it says, the run works or is about to."""
 PAGE = 100
-TITLE = re.compile(r"(?P<name>[a-z0-9-]+) (?P<content>[0-9a-f]{12}) r(?P<retry>\d+)")
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,10 @@ class Server:
             OutageError: the server does not answer, or not yet.
             CosyFlowError: it refuses.
         """
-        return sorted(self._listed(None), key=lambda run: run.started)
+        return sorted((run for _, run in self._listed(MARK)), key=lambda run: run.started)
 
     def start(self, retraining: Retraining, content: str, commit: str = "") -> str:
-        """Starts the run of a content, unless there is one of that name. Returns its id.
+        """Starts the run of a content, unless one works, has succeeded, or is of the same name. Returns its id.
 
         A request whose answer was lost may have been accepted: the run is looked up again before it counts as failed.
 
@@ -63,12 +61,12 @@ class Server:
             CosyFlowError: it refuses.
         """
         title = run_title(retraining, content)
-        if found := self._find(title):
+        if found := self._find(content, title):
             return found
         try:
             return self._create(retraining, content, title, commit)
         except OutageError:
-            if found := self._find(title):
+            if found := self._find(content, title):
                 return found
             raise
 
@@ -82,13 +80,16 @@ class Server:
         with _told(self.host):
             return STATES.get(self._client().get_run(run).state, WORKING)
 
-    def _find(self, title: str) -> str:
-        found = [run.id for run in self._listed(title)]
-        return found[0] if found else ""
+    def _find(self, content: str, title: str) -> str:
+        """The id of the run that makes another one needless; "" when there is none."""
+        for name, run in self._listed(content):
+            if run.content == content and (name == title or run.state != FAILED):
+                return run.id
+        return ""
 
-    def _listed(self, title: str | None) -> Iterator[Observed]:
-        operation = ("EQUALS", "display_name", title) if title else ("IS_SUBSTRING", "description", MARK)
-        predicate = dict(zip(("operation", "key", "stringValue"), operation, strict=True))
+    def _listed(self, text: str) -> Iterator[tuple[str, Observed]]:
+        """The runs of Retrainings whose description has a text in it, with their names."""
+        predicate = {"operation": "IS_SUBSTRING", "key": "description", "stringValue": text}
         token = ""
         while True:
             with _told(self.host):
@@ -98,7 +99,7 @@ class Server:
                     namespace=self.namespace,
                     filter=json.dumps({"predicates": [predicate]}),
                 )
-            yield from (seen for run in page.runs or [] if (seen := _observed(run)))
+            yield from ((run.display_name, seen) for run in page.runs or [] if (seen := _observed(run)))
             token = page.next_page_token or ""
             if not token:
                 return

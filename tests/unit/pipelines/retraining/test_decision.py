@@ -111,13 +111,13 @@ class World:
         ]
 
     def reconcile(self, seen: list[Observed] | None = None) -> list[What]:
-        """One look and what follows; a name that is there already makes no second run, as on the server."""
+        """One look and what follows; before a run is made its content and name are looked up on the server."""
         decided = decide(self.wanted(), self.runs if seen is None else seen, self.now)
         for one in decided:
             if one.action in (What.START, What.REPLACE):
                 self.runs = [replace(run, state=FAILED) if run.id in one.ends else run for run in self.runs]
                 name = f"{one.retraining} {one.content} {self.retries[one.retraining]}"
-                if name not in {run.id for run in self.runs}:
+                if not any(run.id == name or (run.content == one.content and run.state != FAILED) for run in self.runs):
                     retry = self.retries[one.retraining]
                     self.runs.append(Observed(name, one.retraining, one.content, retry, WORKING, self.now))
         return [one.action for one in decided]
@@ -162,8 +162,8 @@ def test_no_content_works_or_succeeds_twice_and_none_is_forgotten(
         else:
             old = list(world.runs)
             world.reconcile()
-        own = [(run.retraining, run.content) for run in world.runs if run.state in (WORKING, SUCCEEDED)]
-        assert len(own) == len(set(own)), world.runs
+        contents = [run.content for run in world.runs if run.state in (WORKING, SUCCEEDED)]
+        assert len(contents) == len(set(contents)), world.runs
     for _ in range(3 * len(NAMES)):  # left alone, everything comes to rest
         world.reconcile()
         world.end(SUCCEEDED)
