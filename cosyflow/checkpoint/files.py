@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from cosyflow import storage
+from cosyflow.checkpoint.pickles import strange_objects
 from cosyflow.errors import CosyFlowError
 from cosyflow.unexpected import describe
 
@@ -76,20 +78,25 @@ def _read_torch(path: Path, mapped: bool, verified: bool, stand_ins: StandIns) -
                 damaged = archive.testzip()
             if damaged:
                 raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        with torch.serialization.safe_globals(list(stand_ins)):
+        with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickles of other protocols than PyTorch writes
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
     except MemoryError as error:
         raise UnreadableError(path, "checkpoint", "it asks for more memory than there is") from error
     except Exception as error:  # unpickling damaged bytes raises nearly every kind
-        raise UnreadableError(path, "checkpoint", _why(error)) from error
+        raise UnreadableError(path, "checkpoint", _why(error, path)) from error
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, path: Path) -> str:
     """The reason of torch's error, without its advice to read the file in a way that runs what is in it."""
     text = str(error).strip()
-    if found := _OBJECT.search(text):
+    found = _OBJECT.search(text)
+    name = found["name"] if found else next(iter(strange_objects(path)), "")
+    if "TorchScript" in text or name.startswith("__torch__"):
+        return "it is an export in TorchScript; name the .pt file that it was made of"
+    if name:
         return (
-            f"it holds {found['name']}, and only tensors, numbers and text are read, as anything else may run code;"
+            f"it holds {name}, and only tensors, numbers and text are read, as anything else may run code;"
             " save it anew as a state dict"
         )
     first = text.partition("\n")[0]

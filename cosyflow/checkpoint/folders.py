@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from cosyflow.checkpoint.files import read_file
-from cosyflow.checkpoint.folder import RECORD, WEIGHTS
+from cosyflow.checkpoint.folder import RECORD, STATE, WEIGHTS
 from cosyflow.checkpoint.forms import unwrap
 from cosyflow.checkpoint.zero_folder import is_zero_folder, read_zero_folder
 from cosyflow.errors import CosyFlowError
@@ -36,12 +36,28 @@ def read_folder(path: Path) -> tuple[dict[str, Tensor], str]:
     """
     if is_zero_folder(path):
         content, told = read_zero_folder(path)
-    elif (indexes := _indexes(path)) or any((path / name).is_file() for name in _WHOLE):
-        content, told = _read_hugging_face(path, indexes)
+    elif _is_hugging_face(path):
+        content, told = _read_hugging_face(path, _indexes(path))
     else:
         raise CosyFlowError(f"{path}: {what_folder(path)}")
     tensors, form = unwrap(content, path)
     return tensors, ", ".join(each for each in (told, form) if each)
+
+
+def checkpoints_of(path: Path) -> list[Path]:
+    """The path itself where it holds one model's weights; of any other folder the files and folders in it that do.
+
+    States of trainings and speakers are left out, and so is the Qwen2 folder of a model directory.
+    """
+    if not path.is_dir() or is_zero_folder(path) or _is_hugging_face(path):
+        return [path]
+    others = (STATE, "spk2info.pt", "utt2embedding.pt", "spk2embedding.pt", "utt2speech_token.pt")
+    files = [each for each in path.iterdir() if each.name.endswith((WEIGHTS, ".safetensors"))]
+    return sorted(each for each in files if each.is_file() and not each.name.endswith(others)) or [path]
+
+
+def _is_hugging_face(path: Path) -> bool:
+    return bool(_indexes(path)) or any((path / name).is_file() for name in _WHOLE)
 
 
 def what_folder(path: Path) -> str:

@@ -21,7 +21,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--pretrained_dir", default="", help="gives the parts that are not trained, tokenizers and speaker model"
     )
     for name in part_names():
-        complete.add_argument(f"--{name}_model", default="", help="trained weights")
+        complete.add_argument(f"--{name}_model", default="", help=_help_of_weights(name))
+
+
+def _help_of_weights(name: str) -> str:
+    """A vocoder's file has another name in a training than in a model directory, as the official ones do."""
+    if name != "hifigan":
+        return "trained weights"
+    return "trained weights: hifigan.pt, as average writes it; hift.pt of a model directory is its generator alone"
 
 
 def run(args: argparse.Namespace) -> None:

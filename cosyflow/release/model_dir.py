@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cosyflow import storage
+from cosyflow.checkpoint.files import write_file
 from cosyflow.checkpoint.official import load_official, save_official
+from cosyflow.config.official.write import write_official
 from cosyflow.config.recipe import Recipe
 from cosyflow.errors import CosyFlowError
 from cosyflow.families import facet, family
@@ -26,8 +28,8 @@ def assemble_model_dir(recipe: Recipe, trained: Mapping[str, str], pretrained_di
 
     Its weights load strictly: they have the official keys and no others, whatever a training checkpoint also holds.
     With them are the exports of each part (see `export_model`), the speaker-embedding model, the speech tokenizer
-    and the text tokenizer, and, where the pretrained directory has them, the official settings, the speakers and the
-    batched speech tokenizer.
+    and the text tokenizer, and, where the pretrained directory has it, the batched speech tokenizer. The official
+    settings and the speakers are those of the pretrained directory, else made of the recipe, and none.
 
     Args:
         recipe: sizes of the models.
@@ -46,9 +48,11 @@ def assemble_model_dir(recipe: Recipe, trained: Mapping[str, str], pretrained_di
     with scratch_folder() as folder:
         for part in parts:
             _rewrite(recipe, part, weights[part.name], folder)
-            say("export", f"{part.weights[0]} is {weights[part.name]}")
+            alone = ", its generator alone" if part.name == "hifigan" else ""  # only a training needs discriminators
+            say("export", f"{part.weights[0]} is {weights[part.name]}{alone}")
+        made = _make_missing(recipe, folder, others)
         storage.upload_tree(folder, output_dir)
-        written = sorted(part.weights[0] for part in parts)
+        written = sorted([*(part.weights[0] for part in parts), *made])
         for part in parts:
             exported = export_model(recipe, part.name, str(Path(folder) / part.weights[0]), output_dir).files
             written += [name for name in exported if name not in written]
@@ -67,12 +71,23 @@ def _pretrained_files(recipe: Recipe, pretrained_dir: str) -> list[str]:
     needed = [SPEAKER_MODEL, tokenizer, of_family.text_tokenizer]
     for name in needed:
         locate(pretrained_dir, name)
-    settings = f"{recipe.version}.yaml"
-    optional = [settings, SPEAKERS, tokenizer.replace(".onnx", ".batch.onnx")]
-    there = [name for name in optional if storage.exists(storage.join(pretrained_dir, name))]
-    if settings not in there:
-        say("export", f"{pretrained_dir} has no {settings}, without which the official code does not load a directory")
-    return needed + there
+    optional = [settings_name(recipe), SPEAKERS, tokenizer.replace(".onnx", ".batch.onnx")]
+    return needed + [name for name in optional if storage.exists(storage.join(pretrained_dir, name))]
+
+
+def settings_name(recipe: Recipe) -> str:
+    """The file from which the official code builds the models; without it, it does not load a directory."""
+    return f"{recipe.version}.yaml"
+
+
+def _make_missing(recipe: Recipe, folder: Path, others: Sequence[str]) -> list[str]:
+    """Makes what the official code wants of a directory and the pretrained one does not have; gives the names."""
+    made = [name for name in (settings_name(recipe), SPEAKERS) if name not in others]
+    if settings_name(recipe) in made:
+        (folder / settings_name(recipe)).write_text(write_official(recipe, training=False), encoding="utf-8")
+    if SPEAKERS in made:
+        write_file({}, str(folder / SPEAKERS))
+    return made
 
 
 def _rewrite(recipe: Recipe, part: Part, uri: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ from cosyflow.checkpoint.official import save_official
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
 from cosyflow.models.llm.speech_lm import SpeechLM
+from tests.unit.checkpoint.zero_files import write_zero
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -50,3 +51,25 @@ def test_a_file_that_holds_other_things(tmp_path: Path, capsys: pytest.CaptureFi
     torch.save({"weights": [1, 2]}, tmp_path / "llm.pt")
     assert main(["inspect", str(tmp_path / "llm.pt")]) == 1
     assert "weights is a list, a checkpoint holds tensors only" in capsys.readouterr().err
+
+
+def test_of_a_folder_each_checkpoint_is_told(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a model directory, or a training's folder: states, speakers and settings are no checkpoints."""
+    folder = checkpoint.parent
+    torch.save({"flow": torch.ones(1)}, folder / "flow.pt")
+    for name in ("spk2info.pt", "epoch_0_whole.state.pt", "cosyvoice2.yaml"):
+        (folder / name).write_bytes(b"other things")
+    assert main(["inspect", str(folder)]) == 0
+    told = [line.partition(": ") for line in capsys.readouterr().out.splitlines() if line.startswith(str(folder))]
+    assert [(path, what) for path, _, what in told] == [
+        (str(folder / "flow.pt"), "unknown version unknown part"),
+        (str(checkpoint), "cosyvoice2 llm"),
+    ]
+
+
+def test_the_form_of_a_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = SpeechLM(load_config(CONF / "cosyvoice2.tiny.yaml").llm).state_dict()
+    write_zero(tmp_path / "epoch_0_whole", {key: state[key].clone() for key in state}, stage=3, ranks=2)
+    assert main(["inspect", str(tmp_path)]) == 0
+    told = "cosyvoice2 llm (a checkpoint of DeepSpeed, epoch_0_whole, float32 weights of ZeRO 3 from 2 ranks)"
+    assert told in capsys.readouterr().out

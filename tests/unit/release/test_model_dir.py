@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cosyflow.cli import main
+from cosyflow.config.official.read import read_official
 from cosyflow.config.recipe import Recipe
 from cosyflow.errors import CosyFlowError
 from cosyflow.models.flow.model import build_flow
@@ -64,6 +65,9 @@ def test_all_parts_trained(recipes: Recipes, weights: Weights, stand_ins: Path, 
     text_tokenizer = TEXT_TOKENIZER.get(version, "CosyVoice-BlankEN")
     assert names(tmp_path / "out") >= {"campplus.onnx", TOKENIZER[version], text_tokenizer}
     assert "flow.decoder.estimator.fp32.onnx" in result.files
+    settings, _ = read_official((tmp_path / "out" / f"{version}.yaml").read_text(), "official.yaml")
+    assert settings.hifigan.generator == recipe.hifigan.generator, "the official code finds the sizes there"
+    assert torch.load(tmp_path / "out" / "spk2info.pt", weights_only=True) == {}
     models = {
         "llm.pt": build_language_model(recipe.llm),
         "flow.pt": build_flow(recipe.flow),
