@@ -22,6 +22,16 @@ from cosyflow.errors import CosyFlowError
 MAX_DIFFERENCE_TOKENS = 3
 
 
+def why_misaligned(tokens: int, seconds: float, token_frame_rate: int) -> str | None:
+    """What is wrong when tokens, so many a second, and audio do not belong together; None when they do."""
+    if abs(seconds * token_frame_rate - tokens) <= MAX_DIFFERENCE_TOKENS:
+        return None
+    return (
+        f"has {tokens} speech tokens for {seconds:.2f} s of audio, they stand for {tokens / token_frame_rate:.2f} s;"
+        " make its tokens again from this audio and with the tokenizer of this version"
+    )
+
+
 @dataclass(frozen=True)
 class Alignment:
     """How many frames and samples speech tokens stand for."""
@@ -50,13 +60,7 @@ class Alignment:
 
     def why_misaligned(self, tokens: int, seconds: float) -> str | None:
         """What is wrong when tokens and audio of an utterance do not belong together."""
-        expected = tokens / self.token_frame_rate
-        if abs(seconds - expected) * self.token_frame_rate <= MAX_DIFFERENCE_TOKENS:
-            return None
-        return (
-            f"has {tokens} speech tokens for {seconds:.2f} s of audio, they stand for {expected:.2f} s; make its tokens"
-            " again from this audio and with the tokenizer of this version"
-        )
+        return why_misaligned(tokens, seconds, self.token_frame_rate)
 
     def align(self, waveform: torch.Tensor, tokens: int, utterance: str) -> torch.Tensor:
         """Trims or pads a waveform [samples] at `sample_rate` to the samples of its tokens.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosyflow.config.data import FilterConf
+from cosyflow.dataset.alignment import MAX_DIFFERENCE_TOKENS
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError
 
@@ -30,7 +31,11 @@ class FilterResult:
 
 
 def filter_utterances(
-    index: UtteranceIndex, rules: FilterConf, sample_rate: int, rejected: bool = False
+    index: UtteranceIndex,
+    rules: FilterConf,
+    sample_rate: int,
+    rejected: bool = False,
+    token_frame_rate: int | None = None,
 ) -> FilterResult:
     """Applies the rules of a recipe; all bounds are inclusive, one frame is 10 ms.
 
@@ -38,7 +43,8 @@ def filter_utterances(
         index: all utterances.
         rules: the recipe's `filter`.
         sample_rate: Hz of the speech to be synthesised.
-        rejected: also drop what has no rejected speech tokens (DPO).
+        rejected: also drop what has no rejected speech tokens, or the chosen ones as rejected ones (DPO).
+        token_frame_rate: speech tokens a second; also drop what has more or fewer of them than its audio is long.
     Raises:
         CosyFlowError: a shard has no speech tokens, no shard has the rejected ones, or no utterance is left.
     """
@@ -63,6 +69,13 @@ def filter_utterances(
         raise CosyFlowError(f"{index.shards[0]}: has no column reject_speech_token; make it again with rejected speech")
     if rejected:
         breaches["no rejected speech tokens"] = index.rejected_len <= 0
+        if index.equal_pairs is not None:
+            breaches["rejected speech that is the chosen one"] = index.equal_pairs
+    if token_frame_rate is not None:
+        difference = np.abs(index.seconds * token_frame_rate - index.speech_len)
+        breaches[f"over {MAX_DIFFERENCE_TOKENS} speech tokens more or less than their audio"] = (
+            difference > MAX_DIFFERENCE_TOKENS
+        )
     kept = np.ones(len(index), bool)
     dropped: dict[str, list[str]] = {}
     for reason, breach in breaches.items():

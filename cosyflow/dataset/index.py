@@ -38,6 +38,7 @@ class _ShardFacts:
     sample_rate: np.ndarray
     speech_len: np.ndarray
     rejected_len: np.ndarray
+    equal_pairs: np.ndarray
     voiced_frames: np.ndarray | None
 
 
@@ -73,6 +74,7 @@ def build_index(data_list: str, tokenizer: TextTokenizer) -> UtteranceIndex:
         text=_tokenize([text for fact in facts for text in fact.texts], tokenizer),
         instruct=_tokenize([text for texts in instructs for text in texts], tokenizer) if instructs else None,
         voiced_frames=_join_voiced_frames(facts),
+        equal_pairs=np.concatenate([fact.equal_pairs for fact in facts]),
     )
 
 
@@ -94,6 +96,7 @@ def _read_facts(shard: str) -> _ShardFacts:
             sample_rate=sample_rate,
             speech_len=_speech_lengths(shard, file, num_rows),
             rejected_len=_list_lengths(shard, file, "reject_speech_token", num_rows),
+            equal_pairs=_equal_pairs(shard, file, num_rows),
             voiced_frames=_voiced_frames(shard, file),
         )
 
@@ -136,6 +139,20 @@ def _speech_lengths(shard: str, file: pq.ParquetFile, num_rows: int) -> np.ndarr
     if notes is not None and notes.speech_tokens is not None and "speech_token" in file.schema_arrow.names:
         return np.array(notes.speech_tokens, np.int32)
     return _list_lengths(shard, file, "speech_token", num_rows)
+
+
+def _equal_pairs(shard: str, file: pq.ParquetFile, num_rows: int) -> np.ndarray:
+    """Whether the rejected speech of each row is the chosen one: bool [rows]."""
+    columns = ["speech_token", "reject_speech_token"]
+    if not set(columns) <= set(file.schema_arrow.names):
+        return np.zeros(num_rows, bool)
+    table = read_columns(shard, file, columns)
+    (chosen, starts), (rejected, starts_rejected) = (read_lists(shard, table, column) for column in columns)
+    equal = np.zeros(num_rows, bool)
+    for row in np.flatnonzero((np.diff(starts) == np.diff(starts_rejected)) & (np.diff(starts) > 0)):
+        one = chosen[starts[row] : starts[row + 1]]
+        equal[row] = np.array_equal(one, rejected[starts_rejected[row] : starts_rejected[row + 1]])
+    return equal
 
 
 def _voiced_frames(shard: str, file: pq.ParquetFile) -> np.ndarray | None:

@@ -19,13 +19,14 @@ from cosyflow import storage
 from cosyflow.audio.opener import AudioInfo, audio_file_size, inspect_audio, read_audio_file
 from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, read_kaldi
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable, read_rejects
-from cosyflow.dataset.alignment import Alignment
+from cosyflow.dataset.alignment import Alignment, why_misaligned
 from cosyflow.dataset.pitch import F0Measure, F0Method
 from cosyflow.dataset.shard import DATA_LIST, F0_COLUMN, ShardNotes, open_shard, shard_name, write_shard
 from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
+from cosyflow.dataset.token_rate import rate_of
 from cosyflow.errors import CosyFlowError, MachineError, PlaceError
 from cosyflow.processes import uninterrupted
-from cosyflow.progress import Progress
+from cosyflow.progress import Progress, say
 from cosyflow.stage import StageResult
 from cosyflow.unexpected import UnexpectedError, describe, write_traceback
 
@@ -107,6 +108,8 @@ class _Shard:
     rows: Sequence[_Row]
     columns: Sequence[str]
     alignment: Alignment | None
+    token_frame_rate: int | None
+    """Speech tokens a second, which audio must fit; None where it is not known."""
     f0: F0Measure | None
 
     def uri(self, name: str) -> str:
@@ -153,7 +156,8 @@ def make_parquet(
             in it; None leaves the column out.
         max_reject_share: more rejected utterances than this share (0 to 1) are an error; those that the extraction
             stages list in their rejects.tsv are left out too, but were counted there.
-        alignment: rejects utterances whose tokens and audio do not belong together; None leaves that unchecked.
+        alignment: how much audio tokens stand for; utterances with more or less are rejected. None: as nearly all
+            utterances have it, 25 or 50 tokens a second; where they have neither it is not checked.
         f0: method by which a column `pitch_feat` is made, of Hz at mel frames; it needs `alignment` and tokens.
     Raises:
         CosyFlowError: an input file is absent or damaged, or too many utterances are rejected.
@@ -168,9 +172,10 @@ def make_parquet(
 
     directory = output_dir if storage.is_remote(output_dir) else str(Path(output_dir).absolute())
     columns = [*tables.columns(data), *([F0_COLUMN] if measure else [])]
+    rate = alignment.token_frame_rate if alignment else _rate_of(rows)
     starts = range(0, len(rows), num_utts_per_parquet)
     shards = [
-        _Shard(number, directory, rows[start : start + num_utts_per_parquet], columns, alignment, measure)
+        _Shard(number, directory, rows[start : start + num_utts_per_parquet], columns, alignment, rate, measure)
         for number, start in enumerate(starts)
     ]
     notes = _make_shards(shards, rejects, num_processes)
@@ -304,7 +309,7 @@ def _make_shard(shard: _Shard, rejects: _Rejects, measure: Measure | None) -> Sh
         try:
             content, size = read_audio_file(row.utterance.wav)
             info = inspect_audio(content, row.utterance.wav)
-            _check_alignment(shard.alignment, row, info)
+            _check_tokens(shard.token_frame_rate, row, info)
             pitch = None if measure is None else measure(content, row.utterance.utt, _num_tokens(row))
         except (PlaceError, MachineError):  # no fault of the utterance
             raise
@@ -333,10 +338,20 @@ def _num_tokens(row: _Row) -> int:
     return 0 if row.speech_token is None else len(row.speech_token)
 
 
-def _check_alignment(alignment: Alignment | None, row: _Row, info: AudioInfo) -> None:
+def _rate_of(rows: Sequence[_Row]) -> int | None:
+    """Speech tokens a second, where no recipe says it."""
+    if all(row.speech_token is None for row in rows):
+        return None
+    rate = rate_of([_num_tokens(row) for row in rows], lambda place: inspect_audio(rows[place].utterance.wav).seconds)
+    if rate is None:
+        say("parquet", "speech tokens are not compared with the audio: few utterances have 25 or 50 a second")
+    return rate
+
+
+def _check_tokens(token_frame_rate: int | None, row: _Row, info: AudioInfo) -> None:
     """Raises CosyFlowError when tokens and audio of an utterance do not belong together."""
-    if alignment is not None and row.speech_token is not None:
-        problem = alignment.why_misaligned(_num_tokens(row), info.num_samples / info.sample_rate)
+    if token_frame_rate is not None and row.speech_token is not None:
+        problem = why_misaligned(_num_tokens(row), info.seconds, token_frame_rate)
         if problem:
             raise CosyFlowError(problem)
 
@@ -387,7 +402,8 @@ def _earlier_notes(shard: _Shard) -> ShardNotes | None:
 def _digest(shard: _Shard, rows: Sequence[_Row], audio_bytes: Sequence[int]) -> str:
     total = hashlib.sha256(json.dumps(shard.columns).encode())
     alignment, f0 = shard.alignment, shard.f0
-    total.update(repr((alignment and alignment.identity, f0 and f0.method)).encode())
+    fits = alignment.identity if alignment else shard.token_frame_rate
+    total.update(repr((fits, f0 and f0.method)).encode())
     for row, size in zip(rows, audio_bytes, strict=True):
         total.update(row.digest(size))
     return total.hexdigest()

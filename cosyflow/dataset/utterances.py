@@ -72,6 +72,8 @@ class UtteranceIndex:
     """The instruction's tokens; None when the corpus has no instructions."""
     voiced_frames: np.ndarray | None = None
     """int32: mel frames with voice, ABSENT in a shard without f0; None when no shard has it."""
+    equal_pairs: np.ndarray | None = None
+    """bool: the rejected speech is the chosen one; None when no shard has rejected speech."""
 
     def __len__(self) -> int:
         return len(self.utts)
@@ -105,6 +107,7 @@ class UtteranceIndex:
             text=self.text.select(rows),
             instruct=None if self.instruct is None else self.instruct.select(rows),
             voiced_frames=None if self.voiced_frames is None else self.voiced_frames[rows],
+            equal_pairs=None if self.equal_pairs is None else self.equal_pairs[rows],
         )
 
     def check_text_ids(self, vocab_size: int) -> None:

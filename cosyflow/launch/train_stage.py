@@ -130,6 +130,7 @@ def _result(arguments: Arguments) -> StageResult:
         "tokens_per_second": result["tokens_per_second"],
         "device": f"{result['world_size']} x {result['device']}",
         "metrics": METRICS_FILE,
+        "data": result.get("data"),
         "mlflow_run_id": noted_run(model_dir, tracking_uri(arguments)),
     }
     counts = {"epochs": result["epochs"], "updates": result["updates"], "checkpoints": len(weights)}

@@ -30,11 +30,25 @@ def open_indexes(
 
         def open_index(data_list: str) -> UtteranceIndex:
             index = build_index(data_list, tokenizer)
-            result = filter_utterances(index, recipe.filter, recipe.sample_rate, rejected=arguments.dpo)
+            result = filter_utterances(index, recipe.filter, recipe.sample_rate, arguments.dpo, recipe.token_frame_rate)
             setup.log(f"{data_list}: {result.describe()}")
+            unused[data_list] = {reason: len(utts) for reason, utts in result.dropped.items()}
             return narrow(result.index)
 
-        return open_index(arguments.train_data), open_index(arguments.cv_data)
+        unused: dict[str, dict[str, int]] = {}
+        train, validation = open_index(arguments.train_data), open_index(arguments.cv_data)
+        shared = len(set(train.utts) & set(validation.utts))
+        if shared:
+            setup.log(
+                f"warning: {shared} of {len(validation)} utterances to validate on are trained on too; their loss does"
+                f" not tell how well the model does on new speech; name another list as --cv_data"
+            )
+        setup.data_notes.update(
+            unused_to_train=unused[arguments.train_data],
+            unused_to_validate=unused[arguments.cv_data],
+            validated_and_trained_on=shared,
+        )
+        return train, validation
 
     return setup.ranks.share(open_both)
 

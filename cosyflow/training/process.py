@@ -121,6 +121,6 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
     finally:
         tracker.close(finished)
     if ranks.is_first and finished:
-        write_result(arguments.model_dir, ending.position, ranks, telemetry.tokens_per_second())
+        write_result(arguments.model_dir, ending.position, ranks, telemetry.tokens_per_second(), setup.data_notes)
     ranks.barrier()
     return ending

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ class Setup:
     arguments: Arguments
     recipe: Recipe
     ranks: Ranks
+    data_notes: dict[str, Any] = field(default_factory=dict)
+    """What the first rank found of the data, for the result: utterances that are not used, by list and reason, ..."""
 
     @property
     def conf(self) -> TrainConf:

@@ -68,7 +68,16 @@ def make_shards(tmp_path: Path, wav_bytes: Callable[..., bytes]) -> Callable[...
     The speech of utterance n is n % 7 + 3 tokens [n, n + 1, ...]; of the embeddings number n is 2, the others 0.
     """
 
-    def make(num_shards: int = 3, shard_size: int = 4, leave_out: Sequence[str] = (), notes: bool = True) -> Path:
+    def every_second(number: int) -> list[int] | None:
+        return None if number % 2 else [number]
+
+    def make(
+        num_shards: int = 3,
+        shard_size: int = 4,
+        leave_out: Sequence[str] = (),
+        notes: bool = True,
+        rejected: Callable[[int], list[int] | None] = every_second,
+    ) -> Path:
         lines = []
         for shard in range(num_shards):
             numbers = range(shard * shard_size, (shard + 1) * shard_size)
@@ -83,7 +92,7 @@ def make_shards(tmp_path: Path, wav_bytes: Callable[..., bytes]) -> Callable[...
                 "utt_embedding": embeddings,
                 "spk_embedding": embeddings,
                 "speech_token": speech,
-                "reject_speech_token": [None if number % 2 else [number] for number in numbers],
+                "reject_speech_token": [rejected(number) for number in numbers],
             }
             columns = {name: values for name, values in columns.items() if name not in leave_out}
             facts = ShardNotes("", [16000] * shard_size, [16000] * shard_size, [len(tokens) for tokens in speech])

@@ -32,6 +32,21 @@ def test_utterances_without_rejected_speech_are_dropped_for_dpo(make_shards, tok
     assert result.index.utts.tolist() == [f"utt{number}" for number in range(0, 12, 2)]
 
 
+def test_speech_tokens_that_cover_half_of_the_audio_are_dropped_for_every_part(make_index):
+    index = make_index([25, 22, 28, 12, 50, 0])  # of 1 s each, 25 tokens a second
+    result = filter_utterances(index, EVERYTHING, 24000, token_frame_rate=25)
+    assert result.index.utts.tolist() == ["utt0", "utt1", "utt2"]
+    assert result.dropped["over 3 speech tokens more or less than their audio"] == ["utt3", "utt4"]
+
+
+def test_pairs_of_the_same_speech_teach_nothing(make_shards, tokenizer):
+    index = build_index(str(make_shards(rejected=lambda number: [number, number + 1, number + 2])), tokenizer)
+    assert index.utts[index.equal_pairs].tolist() == ["utt0", "utt7"], "those of three tokens"
+    result = filter_utterances(index, EVERYTHING, 16000, rejected=True)
+    assert result.dropped == {"rejected speech that is the chosen one": ["utt0", "utt7"]}
+    assert not filter_utterances(index, EVERYTHING, 16000).dropped, "the chosen speech alone is as good as any"
+
+
 def test_nothing_left_is_an_error_that_tells_why(make_index):
     with pytest.raises(CosyFlowError, match=r"no utterance is left to train on: 0 of 3 .* 3 with no speech tokens"):
         filter_utterances(make_index([0, 0, 0]), EVERYTHING, 24000)

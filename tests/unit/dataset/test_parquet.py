@@ -91,6 +91,22 @@ def test_what_was_not_extracted_is_rejected_with_the_reason_of_the_extraction(so
     assert [row["utt"] for row in rows_of(tmp_path / "out")] == [f"{number % 2}_{number}" for number in range(3, 10)]
 
 
+def test_tokens_of_half_the_audio_are_rejected_also_without_a_recipe(source, tmp_path, capsys):
+    tokens = {f"{place % 2}_{place}": [7] * (25 + place * 5 // 2) for place in range(10)}
+    torch.save(tokens | {"0_4": [7] * 17, "1_7": [7] * 50}, source / "utt2speech_token.pt")
+    result = make(source, tmp_path / "out", max_reject_share=0.2)
+    assert result.counts == {"inputs": 10, "outputs": 8, "rejects": 2, "shards": 3}
+    reasons = read_rejects(str(tmp_path / "out"))
+    assert reasons["0_4"].startswith("has 17 speech tokens for 1.40 s of audio, they stand for 0.68 s; make its tokens")
+    assert reasons["1_7"].startswith("has 50 speech tokens for 1.70 s of audio, they stand for 2.00 s")
+    torch.save({utt: [7] * 10 for utt in tokens}, source / "utt2speech_token.pt")
+    make(source, tmp_path / "other")
+    assert (
+        "speech tokens are not compared with the audio: few utterances have 25 or 50 a second"
+        in capsys.readouterr().out
+    )
+
+
 def test_what_the_extraction_tolerated_is_not_held_against_this_stage(source, tmp_path):
     edit_table(source / "utt2speech_token.pt", lambda table: table.pop("1_1"))
     (source / "rejects.tsv").write_text("utt\treason\n1_1\tlonger than 30 s\n")
