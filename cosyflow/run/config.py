@@ -23,6 +23,7 @@ from cosyflow.credentials import withdrawn_from
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.extract.device import DEVICES
 from cosyflow.families import DEFAULT_RECIPE
+from cosyflow.run.speech_settings import Speech, impossible
 
 AUTO = "auto"
 F0_CHOICES = ("auto", "none", "harvest", "fast")
@@ -143,7 +144,7 @@ class Graph:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Graph, Release, LaunchOptions, Start, TrainingOptions, Data):
+class Run(Graph, Release, LaunchOptions, Start, TrainingOptions, Speech, Data):
     """A whole run. Its values are checked one by one here; whether they fit each other, in `cosyflow.run.plan`."""
 
     def __post_init__(self) -> None:
@@ -401,6 +402,7 @@ def _impossible(run: Run) -> Iterator[Problem]:
             f"{run.data_root}: is not a whole path, and tasks have other working directories; begin it with / or s3://"
         )
         yield Problem("data_root", text)
+    yield from impossible(run)
     if not 0 <= run.max_reject_share <= 1:
         yield Problem("max_reject_share", f"{run.max_reject_share} is not a share; give 0 to 1")
     for name in ("start_stage", "stop_stage"):

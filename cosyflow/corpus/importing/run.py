@@ -70,8 +70,10 @@ def import_corpus(src: str, dst: str, settings: ImportSettings | None = None) ->
     return summary
 
 
-def import_part(src: str, output: str, part: str, is_split: bool, max_reject_share: float) -> tuple[Summary, int]:
-    """Writes a Kaldi folder `part` of a corpus below a folder that is the caller's alone. The audio is not measured.
+def import_part(
+    src: str, output: str, part: str, is_split: bool, max_reject_share: float, settings: ImportSettings
+) -> tuple[Summary, int]:
+    """Writes a Kaldi folder `part` of a corpus below a folder that is the caller's alone.
 
     Args:
         is_split: it is the part `train` or `dev` of the corpus, else the whole.
@@ -84,12 +86,12 @@ def import_part(src: str, output: str, part: str, is_split: bool, max_reject_sha
         CosyFlowError: as `import_corpus`; or too many utterances cannot be used.
     """
     target = Target(output)
-    source = _source(src, target, Columns())
-    summary = _read(source, layout_of(source), target, ImportSettings())
+    source = _source(src, target, settings.columns)
+    summary = _read(source, layout_of(source), target, settings)
     summary.rejects.check(len(summary.taken) + len(summary.rejects), max_reject_share)
     utterances = summary.taken
     if is_split:
-        dev = summary.dev(DEFAULT_DEV_SHARE, seed=0)
+        dev = summary.dev(settings.dev_share, settings.seed)
         utterances = [each for each in utterances if (each.utt in dev) == (part == DEV)]
     target.write_part(part, utterances, summary.rejects)
     return summary, len(utterances)

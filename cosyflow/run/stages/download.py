@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cosyflow import storage
 from cosyflow.content import Digests, combine
 from cosyflow.corpus.source import folder_digest
 from cosyflow.errors import CosyFlowError, Problem
 from cosyflow.run import keys
+from cosyflow.run.config import default_of
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import Record
 from cosyflow.run.space import too_little_space
+from cosyflow.run.speech_settings import IMPORT_SETTINGS, import_settings_of
 from cosyflow.run.stages.rejects import IMPORTED, too_many_rejects
 from cosyflow.stage import Manifest, StageResult, find_finished
 
@@ -30,7 +33,8 @@ class Settings:
 
     data_url: str
     content: str
-    """Digest of names and contents of all files, those included that a wav.scp names elsewhere; "" of an archive."""
+    """Digest of names and contents of all files, those included that a wav.scp names elsewhere, and of what the import
+    is told to do that it does not by itself; "" of an archive."""
 
 
 def is_web(url: str) -> bool:
@@ -39,7 +43,19 @@ def is_web(url: str) -> bool:
 
 def settings(record: Record, name: str, digests: Digests) -> Settings:
     url = record.data_url
-    return Settings(url, "" if is_web(url) else folder_digest(_folder(url, name), digests))
+    if is_web(url):
+        return Settings(url, "")
+    content = folder_digest(_folder(url, name), digests)
+    told = _import_settings(record)
+    if told:
+        content = combine({"files": content, "import": hashlib.sha256(repr(told).encode()).hexdigest()})
+    return Settings(url, content)
+
+
+def _import_settings(record: Record) -> dict[str, Any]:
+    """What was chosen for an import, in addition to what it does by itself."""
+    chosen = {name: getattr(record.run, name) for name in IMPORT_SETTINGS}
+    return {name: value for name, value in chosen.items() if value != default_of(name)}
 
 
 def _folder(url: str, name: str) -> str:
@@ -74,7 +90,9 @@ def _import(job: Job, folder: str, content: str) -> StageResult:
     from cosyflow.corpus.rejects import REJECTS
 
     is_split = folder == job.record.data_url
-    summary, count = import_part(folder, job.output, job.name, is_split, job.record.run.max_reject_share)
+    run = job.record.run
+    chosen = import_settings_of(run)
+    summary, count = import_part(folder, job.output, job.name, is_split, run.max_reject_share, chosen)
     counts = {"utterances": count}
     folders = [each for each in (job.name, AUDIO) if storage.exists(storage.join(job.output, each))]
     details = {SOURCE: storage.join(job.output, job.name), IMPORTED: summary.as_json()}
@@ -83,6 +101,7 @@ def _import(job: Job, folder: str, content: str) -> StageResult:
 
 
 def check(record: Record) -> Iterator[Problem]:
+    yield from _unread_import_settings(record)
     if is_web(record.data_url):
         yield from _missing_archives(record)
         return
@@ -97,6 +116,19 @@ def check(record: Record) -> Iterator[Problem]:
                 )
             elif not storage.has_files(folder):
                 yield Problem(f"{use}_subsets", f"{folder}: nothing in it; give a LibriTTS tree or Kaldi files")
+
+
+def _unread_import_settings(record: Record) -> Iterator[Problem]:
+    """Choices for an import, where nothing is imported."""
+    from cosyflow.corpus.importing.run import is_importable
+
+    told, url = _import_settings(record), record.data_url
+    if not told:
+        return
+    folders = [] if is_web(url) else [_folder(url, subset) for subset in record.subsets.every]
+    if not any(storage.exists(folder) and is_importable(folder) for folder in folders):
+        for name in told:
+            yield Problem(name, f"is read by an import only, and {url} is taken as it is; leave it out")
 
 
 def _missing_archives(record: Record) -> Iterator[Problem]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from cosyflow import storage
 from cosyflow.content import Digests, combine
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.record import Record
+from cosyflow.run.speech_settings import limits_of
 from cosyflow.run.stages.download import is_web, source_folder
 from cosyflow.run.stages.rejects import too_many_rejects
 from cosyflow.stage import StageResult
@@ -21,15 +22,18 @@ class Settings:
     place: str
     """Where the speech lies, when that is not below the data root: the Kaldi files name it by its place."""
     instruct: str
+    limits: dict[str, float] | None
+    """What recordings may be like; None where only headers are looked at."""
 
 
 def settings(record: Record, name: str, digests: Digests) -> Settings:
     url = record.data_url
-    return Settings("" if is_web(url) else storage.join(url, name), record.run.instruct)
+    limits = limits_of(record.run)
+    place = "" if is_web(url) else storage.join(url, name)
+    return Settings(place, record.run.instruct, asdict(limits) if limits else None)
 
 
 def work(job: Job) -> StageResult:
-    from cosyflow.audio.fitness import Limits
     from cosyflow.corpus.kaldi import WAV_SCP
     from cosyflow.corpus.prepare import prepare
     from cosyflow.corpus.rejects import REJECTS
@@ -41,7 +45,7 @@ def work(job: Job) -> StageResult:
         job.output,
         instruct=run.instruct or None,
         max_reject_share=run.max_reject_share,
-        limits=Limits(),
+        limits=limits_of(run),
     )
     digests = {file: storage.digest(storage.join(job.output, file)) for file in made.files}
     # the files name the audio without its samples: what is made of it must know when those change, not where they lie
