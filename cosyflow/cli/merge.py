@@ -6,6 +6,8 @@ import argparse
 
 from cosyflow.config.data import CorpusConf
 
+NONE = "none"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--src_dir", required=True, help="folder with one folder of parquet shards a subset")
@@ -17,16 +19,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--des_dir", required=True, help="folder of the two lists")
     corpus = CorpusConf()
     parser.add_argument("--train_subsets", nargs="+", default=list(corpus.train_subsets), help="subsets to train on")
-    parser.add_argument("--dev_subsets", nargs="+", default=list(corpus.dev_subsets), help="subsets to validate on")
+    parser.add_argument(
+        "--dev_subsets", nargs="+", default=list(corpus.dev_subsets), help="subsets to validate on, or none"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     from cosyflow import storage
-    from cosyflow.dataset.merge import merge_lists
+    from cosyflow.dataset.merge import DEV_LIST, merge_lists
     from cosyflow.lease import held
     from cosyflow.progress import say
 
-    named = dict.fromkeys([*args.train_subsets, *args.dev_subsets])
+    dev_subsets = [] if args.dev_subsets == [NONE] else args.dev_subsets
+    named = dict.fromkeys([*args.train_subsets, *dev_subsets])
     folders = {subset: storage.join(args.src_dir, subset) for subset in named}
     present = {
         subset: storage.join(folder, args.parquet_folder)
@@ -34,5 +39,12 @@ def run(args: argparse.Namespace) -> None:
         if storage.exists(folder)
     }
     with held(args.des_dir, f"merge {args.des_dir}"):
-        counts = merge_lists(present, args.train_subsets, args.dev_subsets, args.des_dir).counts
-    say("merge", f"{counts['train_utterances']} utterances to train on, {counts['dev_utterances']} to validate on")
+        made = merge_lists(present, args.train_subsets, dev_subsets, args.des_dir)
+    counts, details = made.counts, made.details
+    say(
+        "merge",
+        f"{counts['train_utterances']} utterances to train on, {counts['dev_utterances']} to validate on;"
+        f" {details['train_speakers']} and {details['dev_speakers']} speakers, together {details['speakers']}",
+    )
+    if not dev_subsets:
+        say("merge", f"{storage.join(args.des_dir, DEV_LIST)} is empty: a training needs another list as --cv_data")

@@ -11,11 +11,17 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from cosyflow.errors import Problem
+from cosyflow.places import tidy
 
 REFUSED = 2
 """Exit status when a command is refused before any work."""
 _REQUIRED = "the following arguments are required: "
 _UNKNOWN = "unrecognized arguments: "
+_PLACES = re.compile(
+    r"(.*_)?(dir|path|data|root|src|dst|url)|config|file|directory|checkpoint|ref_model|resume_from|job|run|recipe|images"
+    r"|(src|dst|llm|flow|hifigan)_model|data_list|prompt_wav|output|corpus|deepspeed_config"
+)
+"""Options that name a path or an address, by what they are called in the program."""
 _OF_AN_ARGUMENT = re.compile(r"argument ([^/:\s]+)[^:\s]*: (.*)", re.DOTALL)
 
 
@@ -60,6 +66,19 @@ class Parser(argparse.ArgumentParser):
         if spelled[0].startswith("--"):
             settings.setdefault("dest", spelled[0][2:].replace("-", "_").replace(".", "_"))
         return super().add_argument(*spelled, **settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, with paths as they are meant."""
+        read, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(read, action.dest, None)
+            if isinstance(value, str) and _PLACES.fullmatch(action.dest):
+                try:
+                    setattr(read, action.dest, tidy(value))
+                except ValueError as error:
+                    name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
+                    self.error(f"argument {name}: {error}")
+        return read, rest
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with a line for each problem on standard error."""

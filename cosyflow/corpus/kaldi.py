@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cosyflow import storage
@@ -56,6 +56,8 @@ class KaldiSource:
     utterance: KaldiUtterance
     """Its `wav` is the entry of wav.scp, "" where there is none for the recording of a segment."""
     segment: Segment | None = None
+    problem: str = ""
+    """What the files lack of it; "" when it is in all of them."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_kaldi(directory: str) -> KaldiData:
             file and line, or the first utterances.
     """
     utterances = []
-    for source in read_sources(directory).sources:
+    for source in read_sources(directory, must_agree=True).sources:
         utterance, segment = source.utterance, source.segment
         if segment is not None:
             if not utterance.wav:
@@ -90,29 +92,37 @@ def read_kaldi(directory: str) -> KaldiData:
     return KaldiData(utterances)
 
 
-def read_sources(directory: str) -> KaldiSources:
-    """Reads a folder of Kaldi files; raises CosyFlowError as `read_kaldi`, but not for what one utterance is like."""
+def read_sources(directory: str, must_agree: bool = False) -> KaldiSources:
+    """Reads a folder of Kaldi files; raises CosyFlowError as `read_kaldi`, but not for what one utterance is like.
+
+    Args:
+        must_agree: also raise when the files do not name the same utterances. Otherwise those that one of them lacks
+            come last, or where they are, with what they lack.
+    """
     wavs = _read_table(directory, WAV_SCP)
-    texts = _read_table(directory, TEXT, may_be_empty=True)
-    speakers = _read_table(directory, UTT2SPK)
-    has_instruct = storage.exists(storage.join(directory, INSTRUCT))
-    instructs = _read_table(directory, INSTRUCT) if has_instruct else {}
+    tables = {TEXT: _read_table(directory, TEXT, may_be_empty=True), UTT2SPK: _read_table(directory, UTT2SPK)}
+    if storage.exists(storage.join(directory, INSTRUCT)):
+        tables[INSTRUCT] = _read_table(directory, INSTRUCT)
     if not wavs:
         raise CosyFlowError(f"{storage.join(directory, WAV_SCP)} names no utterance")
     segments = _read_segments(directory)
-    listed, utts = (WAV_SCP, list(wavs)) if segments is None else (SEGMENTS, list(segments))
-    _require_same(directory, listed, utts, TEXT, texts)
-    _require_same(directory, listed, utts, UTT2SPK, speakers)
-    if has_instruct:
-        _require_same(directory, listed, utts, INSTRUCT, instructs)
+    audio_in, audio = (WAV_SCP, list(wavs)) if segments is None else (SEGMENTS, list(segments))
+    if must_agree:
+        for file, table in tables.items():
+            _require_same(directory, audio_in, audio, file, table)
+    named = {audio_in: dict.fromkeys(audio, ""), **tables}
     sources = []
-    for utt in utts:
-        segment = segments[utt] if segments else None
-        wav = wavs.get(segment.recording, "") if segment else wavs[utt]
-        utterance = KaldiUtterance(utt, wav, texts[utt], speakers[utt], instructs.get(utt))
-        sources.append(KaldiSource(utterance, segment))
+    for utt in dict.fromkeys(utt for table in named.values() for utt in table):
+        segment = segments.get(utt) if segments else None
+        wav = wavs.get(segment.recording if segment else utt, "") if utt in named[audio_in] else ""
+        lacking = [file for file, table in named.items() if utt not in table]
+        there = next(file for file, table in named.items() if utt in table)
+        problem = f"is in {there} and not in {' and '.join(lacking)}" if lacking else ""
+        text, spk, instruct = (tables.get(file, {}).get(utt) for file in (TEXT, UTT2SPK, INSTRUCT))
+        sources.append(KaldiSource(KaldiUtterance(utt, wav, text or "", spk or "", instruct), segment, problem))
+    speakers = tables[UTT2SPK]
     if storage.exists(storage.join(directory, SPK2UTT)) and not any(map(why_no_name, speakers.values())):
-        _check_spk2utt(directory, KaldiData([source.utterance for source in sources]))
+        _check_spk2utt(directory, speakers)
     used = {segment.recording for segment in segments.values()} if segments else wavs.keys()
     return KaldiSources(sources, len(wavs.keys() - used))
 
@@ -229,9 +239,11 @@ def _require_same(directory: str, first: str, ours: Collection[str], second: str
         raise CosyFlowError(f"{directory}: {first} and {second} disagree: {'; '.join(differences)}")
 
 
-def _check_spk2utt(directory: str, data: KaldiData) -> None:
+def _check_spk2utt(directory: str, speakers: Mapping[str, str]) -> None:
     listed = {spk: set(_SEPARATOR.split(utts)) for spk, utts in _read_table(directory, SPK2UTT).items()}
-    expected = {spk: set(utts) for spk, utts in data.utterances_by_speaker.items()}
+    expected: dict[str, set[str]] = {}
+    for utt, spk in speakers.items():
+        expected.setdefault(spk, set()).add(utt)
     for spk in sorted(listed.keys() | expected.keys()):
         wrong = listed.get(spk, set()) ^ expected.get(spk, set())
         if wrong:

@@ -15,6 +15,7 @@ from cosyflow.corpus.listing import list_all
 from cosyflow.corpus.names import UniqueNames, safe_name
 from cosyflow.corpus.pipes import COMMAND_ADVICE, is_command, run_command
 from cosyflow.errors import CosyFlowError
+from cosyflow.places import tidy
 
 AUDIO = "audio"
 
@@ -73,13 +74,20 @@ class OwnKaldi:
         """An utterance as it is to be written, and where its audio can be read now.
 
         Raises:
-            CosyFlowError: it has no text, its recording is not there, or its command is refused or fails.
+            CosyFlowError: a file lacks it, it has no text, its recording is not there, or its command is refused or
+                fails.
         """
         utterance, segment = source.utterance, source.segment
+        if source.problem:
+            raise CosyFlowError(source.problem)
         if not utterance.text:
             raise CosyFlowError("empty transcript: its line in the file text")
         if segment is not None and not utterance.wav:
             raise CosyFlowError(f"no recording: {segment.recording}, which segments names, is not in wav.scp")
+        try:
+            tidy(utterance.wav)
+        except ValueError as error:
+            raise CosyFlowError(f"{utterance.wav}: no such file: {error}") from error
         audio = self._recording(_recording_of(source), utterance.wav)
         written = self._written(audio)
         if segment is not None:

@@ -93,13 +93,15 @@ def is_command(entry: str) -> bool:
 
 
 def absolute_path(wav: str, directory: str) -> str:
-    """A path of a folder's wav.scp: meant from the folder, or else from the working directory."""
+    """A path of a folder's wav.scp: meant from the folder, or else from the working directory; `~/` is the home."""
     if "://" in wav or Path(wav).is_absolute():
         return wav
     inside = storage.join(directory, wav)
     if storage.is_remote(directory):
         return inside
-    return str((Path(inside) if is_local_file(inside) else Path(wav)).absolute())
+    if is_local_file(inside):
+        return str(Path(inside).absolute())
+    return str((Path(wav).expanduser() if wav.startswith("~/") else Path(wav)).absolute())
 
 
 def operands(entry: str, directory: str) -> list[str]:

@@ -19,12 +19,15 @@ import pyarrow.parquet as pq
 from cosyflow import storage
 from cosyflow.dataset.arrow import list_type, ragged, to_arrow
 from cosyflow.errors import CosyFlowError
+from cosyflow.places import tidy
 from cosyflow.unexpected import reading
 
 NOTES_KEY = b"cosyflow"
 NOTES_VERSION = 1
 DATA_LIST = "data.list"
 F0_COLUMN = "pitch_feat"
+PARQUET = b"PAR1"
+"""How every parquet file begins."""
 
 COLUMN_TYPES: dict[str, pa.DataType] = {
     "utt": pa.string(),
@@ -156,14 +159,29 @@ def read_lists(uri: str, table: pa.Table, column: str) -> tuple[np.ndarray, np.n
 
 
 def read_list(uri: str) -> list[str]:
-    """The shards that a `data.list` names, in order.
+    """The shards that a `data.list` names, in order; a parquet file given in its place is a list of itself.
 
     Raises:
-        CosyFlowError: the list is absent or names nothing.
+        CosyFlowError: the list is absent, names nothing, or names a path of another system.
     """
-    shards = [line.strip() for line in storage.read_text(uri).splitlines() if line.strip()]
+    if storage.is_folder(uri):
+        raise CosyFlowError(f"{uri}: is a folder; name the {DATA_LIST} in it")
+    if _is_parquet(uri):
+        return [uri]
+    shards = []
+    for number, line in enumerate(storage.read_text(uri).removeprefix("\ufeff").splitlines(), start=1):
+        try:
+            shards.append(tidy(line.strip()))
+        except ValueError as error:
+            raise CosyFlowError(f"{uri}:{number}: {error}") from error
+    shards = [shard for shard in shards if shard]
     if not shards:
         raise CosyFlowError(f"{uri}: empty list, it names no parquet file")
     if any("\0" in shard for shard in shards):
-        raise CosyFlowError(f"{uri}: holds bytes that are no text; is it a parquet file? name a list of them")
+        raise CosyFlowError(f"{uri}: holds bytes that are no text; name a list of parquet files")
     return shards
+
+
+def _is_parquet(uri: str) -> bool:
+    with storage.open_read(uri) as stream:
+        return bytes(stream.read(len(PARQUET))) == PARQUET

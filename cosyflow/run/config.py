@@ -10,6 +10,7 @@ import difflib
 import json
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -23,6 +24,7 @@ from cosyflow.credentials import withdrawn_from
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.extract.device import DEVICES
 from cosyflow.families import DEFAULT_RECIPE
+from cosyflow.places import tidy
 from cosyflow.run.speech_settings import Speech, impossible
 
 AUTO = "auto"
@@ -216,9 +218,14 @@ def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
             problems += refusal.problems
         except ValueError as error:
             problems.append(Problem(name, f"{error}; give one"))
-        else:
-            if name in PLACES:
+            continue
+        if name in PLACES:
+            try:
                 values[name] = _tidy(values[name])
+            except ValueError as error:
+                problems.append(Problem(name, str(error)))
+                del values[name]
+                values.setdefault("data_root", "")
     if not values["data_root"] and "data_root" not in {problem.setting for problem in problems}:
         problems.append(Problem("data_root", "is missing; name a folder or an s3:// prefix for the run's data"))
     while True:
@@ -319,14 +326,15 @@ def with_absolute_places(settings: Mapping[str, Any]) -> dict[str, Any]:
         place = values.get(name, default_of(name))
         is_place = isinstance(place, str) and place not in ("", AUTO)
         if is_place and (name != "recipe" or place.endswith((".yaml", ".yml"))):
-            place = _tidy(place)
-            values[name] = place if "://" in place else str(Path(place).expanduser().absolute())
+            with suppress(ValueError):  # the run refuses it
+                place = _tidy(place)
+                values[name] = place if "://" in place else str(Path(place).absolute())
     return values
 
 
 def _tidy(place: str) -> str:
     """A place in the one way in which it is written: without `file://`, and without a slash at its end."""
-    place = place.removeprefix("file://")
+    place = tidy(place).removeprefix("file://")
     return place.rstrip("/") or place
 
 

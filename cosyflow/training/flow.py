@@ -19,6 +19,7 @@ from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.batching import FrameBudget
 from cosyflow.dataset.speech_reader import WINDOW_SHARDS, SpeechReader, SpeechUtterance
 from cosyflow.dataset.utterances import UtteranceIndex
+from cosyflow.errors import AudioError
 from cosyflow.models.flow.batch import FlowBatch, FlowDraws, FlowExample, build_flow_batch, draw
 from cosyflow.training.objective import Batch, Objective, Outcome
 from cosyflow.training.planned_data import VALIDATION_EPOCH, LoaderSettings, PlannedData
@@ -77,7 +78,10 @@ class FlowCollate:
     def _example(self, speech: SpeechUtterance) -> FlowExample:
         utterance = speech.utterance
         embedding = utterance.spk_embedding if self.use_spk_embedding else utterance.utt_embedding
-        mel = mel_spectrogram(speech.waveform, self.mel)  # [mel channels, frames]
+        try:
+            mel = mel_spectrogram(speech.waveform, self.mel)  # [mel channels, frames]
+        except AudioError as error:
+            raise AudioError(f"utterance {utterance.utt}: {error}") from error
         return FlowExample(utterance.utt, utterance.speech_token, mel.T.numpy(), cast(np.ndarray, embedding))
 
 

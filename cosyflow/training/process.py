@@ -104,6 +104,11 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
         load_start(part, setup)
     else:
         setup.log(f"goes on from {resumption.name}")
+        if arguments.checkpoint:
+            setup.log(
+                f"--checkpoint {arguments.checkpoint} is not read: {arguments.model_dir} has a training already; to"
+                " begin one there, give another --model_dir"
+            )
         check_fits(part.objective.model, resumption)
     training = Training(part.objective.to(ranks.device), part.data, conf, ENGINES[arguments.train_engine](ranks))
 

@@ -160,3 +160,14 @@ def test_processes_refuse_with_the_status_of_a_refusal(
     assert main(["train", *words]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"error: model_dir: {tmp_path}: epoch_0_whole cannot be continued: {state.name} is damaged")
+
+
+@pytest.mark.medium
+def test_a_checkpoint_that_is_not_read_is_told(
+    corpus: TokenCorpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(arguments(corpus, tmp_path, 1))
+    given = str(tmp_path / "epoch_0_whole.pt")
+    run(arguments(corpus, tmp_path, 2, checkpoint=given))
+    told = f"--checkpoint {given} is not read: {tmp_path} has a training already; to begin one there, give another"
+    assert told in capsys.readouterr().out

@@ -24,7 +24,7 @@ def read(source: Source) -> Iterator[Clip]:
         except PlaceError:
             raise
         except CosyFlowError as error:
-            recording = absolute_wav(utterance.wav, source.root)
+            recording = absolute_wav(utterance.wav, source.root) if utterance.wav else ""
             yield Clip(utterance.utt, utterance.text, problem=str(error).removeprefix(f"{recording}: "))
         else:
             yield Clip(

@@ -135,15 +135,22 @@ def append(file: str, text: str | bytes) -> Callable[[Path], None]:
 BAD_KALDI: dict[str, tuple[Callable[[Path], object], str]] = {
     "no text file": (lambda root: (root / "text").unlink(), "text does not exist"),
     "no utt2spk": (lambda root: (root / "utt2spk").unlink(), "utt2spk does not exist"),
-    "wav.scp has more": (append("wav.scp", "c /c.wav\n"), "wav.scp and text disagree: 1 only in wav.scp (c)"),
-    "text has more": (append("text", "c C\nd D\n"), "wav.scp and text disagree: 2 only in text (c, d)"),
-    "utt2spk has more": (append("utt2spk", "c anna\n"), "wav.scp and utt2spk disagree: 1 only in utt2spk (c)"),
+    "wav.scp has more": (append("wav.scp", "c /c.wav\n"), "the first is c: is in wav.scp and not in text and utt2spk"),
+    "text has more": (
+        append("text", "c C\nd D\n"),
+        "2 of 4 utterances (50.0%) cannot be used, the first is c: is in text and not in wav.scp and utt2spk",
+    ),
+    "utt2spk has more": (append("utt2spk", "c anna\n"), "the first is c: is in utt2spk and not in wav.scp and text"),
     "twice in wav.scp": (append("wav.scp", "b /again.wav\n"), "wav.scp:3: b is there twice, first in line 1"),
     "twice in text": (append("text", "a again\n"), "text:3: a is there twice, first in line 1"),
     "no path": (append("wav.scp", "c\n"), "wav.scp:3: c has no value"),
     "a command": (
         lambda root: (root / "wav.scp").write_text("a sox x.flac -t wav - |\nb /b.wav\n"),
         "wav.scp: a is the output of a command",
+    ),
+    "a path of Windows": (
+        lambda root: (root / "wav.scp").write_text("a C:\\speech\\a.wav\nb /b.wav\n"),
+        "the first is a: C:\\speech\\a.wav: no such file: C:\\speech\\a.wav is a path of Windows",
     ),
     "speaker with a space": (
         lambda root: (root / "utt2spk").write_text("a anna maria\nb bert\n"),
@@ -167,6 +174,15 @@ def test_own_data_that_is_wrong_is_named(case: str, kaldi: Path, tmp_path: Path,
     damage, message = BAD_KALDI[case]
     damage(kaldi)
     assert message.format(root=kaldi) in fails("prepare", "--src-dir", kaldi, "--des-dir", output, unchanged=output)
+
+
+def test_a_line_too_much_costs_no_more_than_itself(kaldi: Path, tmp_path: Path) -> None:
+    append("text", "c C\n")(kaldi)
+    result = prepare(str(kaldi), str(tmp_path / "kaldi"), max_reject_share=0.5)
+    assert {name: result.counts[name] for name in UTTERANCES} == {
+        "inputs": 3, "outputs": 2, "rejects": 1, "speakers": 2,
+    }  # fmt: skip
+    assert (tmp_path / "kaldi/rejects.tsv").read_text() == "utt\treason\nc\tis in text and not in wav.scp and utt2spk\n"
 
 
 @pytest.mark.medium

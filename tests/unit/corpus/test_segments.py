@@ -126,7 +126,7 @@ def test_a_line_that_is_no_segment_is_named(recordings: Path, line: str, fails: 
 
 def test_segments_and_text_that_disagree_are_named(recordings: Path) -> None:
     write(recordings / "own", text="a A.\nb B.\n")
-    with pytest.raises(CosyFlowError, match=r"segments and text disagree: 1 only in segments \(c\)"):
+    with pytest.raises(CosyFlowError, match=r"the first is c: is in segments and not in text;"):
         prepare(str(recordings / "own"), str(recordings / "out"))
 
 

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cosyflow.dataset.index import build_index
+from cosyflow.dataset.shard import read_list
 from cosyflow.errors import CosyFlowError
 
 
@@ -85,3 +86,30 @@ def test_bad_audio_in_an_official_shard_is_named(make_shards, tokenizer, tmp_pat
     pq.write_table(table.set_column(table.schema.get_field_index("audio_data"), "audio_data", [audio]), path)
     with pytest.raises(CosyFlowError, match=r"parquet_000000000\.tar: utterance utt0"):
         build_index(str(listing), tokenizer)
+
+
+@pytest.mark.parametrize(
+    "write", ["\ufeff{0}\n{1}\n", "{0}\r\n\r\n{1}\r\n", "\"{0}\"\n '{1}' \n", "~/{0.name}\n~/{1.name}"]
+)
+def test_lists_as_people_write_them(make_shards, tmp_path, monkeypatch, write):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_shards(num_shards=2)
+    paths = [tmp_path / f"parquet_{number:09}.tar" for number in range(2)]
+    (tmp_path / "mine.list").write_bytes(write.format(*paths).encode())
+    assert read_list(str(tmp_path / "mine.list")) == [str(path) for path in paths]
+
+
+def test_a_shard_in_place_of_a_list_is_a_list_of_itself(make_shards, tmp_path):
+    make_shards(num_shards=1)
+    shard = str(tmp_path / "parquet_000000000.tar")
+    assert read_list(shard) == [shard]
+
+
+def test_lists_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "windows.list").write_text("a.tar\nC:\\data\\parquet_000000000.tar\n")
+    with pytest.raises(
+        CosyFlowError, match=r"windows\.list:2: C:\\data\\.* is a path of Windows, which has another name"
+    ):
+        read_list(str(tmp_path / "windows.list"))
+    with pytest.raises(CosyFlowError, match=r"is a folder; name the data\.list in it"):
+        read_list(str(tmp_path))

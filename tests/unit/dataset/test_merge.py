@@ -72,3 +72,18 @@ def test_command_finds_the_official_folders(subsets, tmp_path, capsys):
     assert capsys.readouterr().err == (
         "cosyflow merge: error: train.data.list: there is no subset four; there are: three\n"
     )
+
+
+def test_who_speaks_in_both_lists_counts_once_and_shared_utterances_are_told(subsets, tmp_path, capsys):
+    details = merge_lists(subsets, ["one", "two"], ["three"], str(tmp_path / "out")).details
+    assert details == {"train_speakers": 1, "dev_speakers": 1, "speakers": 1, "utterances_in_both": 12}
+    assert "warning: 12 of 12 utterances to validate on are trained on too" in capsys.readouterr().out
+
+
+def test_without_subsets_to_validate_on_that_list_is_empty(subsets, tmp_path, capsys):
+    where = ["--src_dir", str(tmp_path / "data"), "--des_dir", str(tmp_path / "out")]
+    assert main(["merge", *where, "--train_subsets", "one", "--dev_subsets", "none"]) == 0
+    told = capsys.readouterr().out
+    assert "12 utterances to train on, 0 to validate on; 1 and 0 speakers, together 1" in told
+    assert "dev.data.list is empty: a training needs another list as --cv_data" in told
+    assert (tmp_path / "out/dev.data.list").read_text() == ""
