@@ -26,7 +26,7 @@ def look(stream: BinaryIO, size: int) -> Facts:
 
 
 def _reader(head: bytes) -> Callable[[BinaryIO, int], Facts]:
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] in (b"", b"WAVE"):
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] in (b"", b"WAVE"):
         return riff.look
     if head.startswith(b"OggS"):
         return ogg.look

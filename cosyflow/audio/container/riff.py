@@ -32,8 +32,10 @@ def look(stream: BinaryIO, size: int) -> Facts:
         position += 8
         if chunk == b"data":
             there = size - position
-            if start.startswith(b"RF64") and long_sizes is not None:
-                return _long(there, long_sizes, stream, align)
+            if start[:4] in (b"RF64", b"BW64") and long_sizes is not None:
+                facts = _long(there, long_sizes, stream, align)
+                # the same by another name, which the decoder does not know (ITU-R BS.2088)
+                return facts if start.startswith(b"RF64") else Facts({0: b"RF64", **facts.patches})
             return _short(there, length, riff_size, position, size, order)
         if chunk == b"fmt ":
             align = int.from_bytes(stream.read(14)[12:], "big" if order == ">" else "little")
@@ -47,7 +49,8 @@ def look(stream: BinaryIO, size: int) -> Facts:
 
 def _short(there: int, length: int, riff_size: int, position: int, size: int, order: str) -> Facts:
     unfinished = length == 0 and there > 0 and riff_size + 8 != size
-    if unfinished or (there < length and length >= PLACEHOLDER):
+    is_whole = riff_size + 8 == size  # then data that are longer than the file are a mistake of its writer
+    if unfinished or (there < length and (length >= PLACEHOLDER or is_whole)):
         return Facts({position - 4: struct.pack(f"{order}I", min(there, LONGEST))} if there else {})
     if length > there:
         raise IncompleteError(f"its header promises {length - there} bytes more than are there")

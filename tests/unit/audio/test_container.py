@@ -62,6 +62,27 @@ def test_a_wav_that_was_written_into_a_pipe_is_as_long_as_its_file(data_size: in
     assert np.array_equal(read_samples(content)[0], read_samples(WAV)[0])
 
 
+@pytest.mark.parametrize("too_much", [36, 44])
+def test_a_wav_that_counts_its_header_as_data_is_whole(too_much: int) -> None:
+    content = piped(2 * SAMPLES + too_much, len(WAV) - 8)
+    assert inspect_audio(content).num_samples == SAMPLES
+    assert np.array_equal(read_samples(content)[0], read_samples(WAV)[0])
+    with pytest.raises(AudioError, match="truncated"):
+        inspect_audio(content[:-1000])
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_bw64_is_read_as_rf64(is_finished: bool) -> None:
+    content = bytearray(encoded("RF64", "PCM_16"))
+    content[:4] = b"BW64"
+    if not is_finished:
+        place = content.index(b"ds64") + 8
+        content[place : place + 24] = bytes(24)
+    assert inspect_audio(bytes(content)).num_samples == SAMPLES
+    with pytest.raises(AudioError, match="truncated" if is_finished else "holds no samples"):
+        inspect_audio(bytes(content[: -1000 if is_finished else -2 * SAMPLES]))
+
+
 @pytest.mark.parametrize("long_size", [0, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF])
 def test_a_long_wav_that_was_written_into_a_pipe(long_size: int) -> None:
     content = bytearray(encoded("RF64", "PCM_16"))
