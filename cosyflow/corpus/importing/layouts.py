@@ -50,4 +50,4 @@ def layout_of(source: Source) -> Layout:
     if problems := [*arrow.missing_columns(source), *tables.missing_columns(source)]:
         raise RefusalError(problems)
     known = "; ".join(f"{layout.name} ({layout.looks_like})" for layout in LAYOUTS)
-    raise UnknownLayoutError(f"{source.root}: no layout that is known. Known are: {known}")
+    raise UnknownLayoutError(f"{source.root}: no layout that is known. Known are: {known}{tables.hint(source)}")

@@ -24,6 +24,8 @@ UNCHECKED = ("invalidated.tsv", "other.tsv", "reported.tsv")
 _DELIMITERS = "\t|,;"
 _LONGEST_FIELD = 1 << 20
 _HEAD_BYTES = 1 << 16
+_LOOKED_AT = 5
+"""Rows that tell which column has the audio."""
 AUDIO, WRITTEN, SPOKEN = "1", "2", "3"
 """Columns of a table without a header, as LJSpeech has them; SPOKEN has numbers written out."""
 
@@ -91,9 +93,29 @@ def _clip(files: AudioFiles, chosen: Chosen, row: dict[str, Any], folder: str, p
 def _chosen_columns(source: Source, table: Table) -> Chosen | None:
     names, wanted = table.names, source.columns
     if table.has_header or len(names) < 2:
-        return columns.choose(names, wanted)
+        chosen = columns.choose(names, wanted)
+        if chosen is None and not wanted.audio and (audio := _column_of_files(source, table)):
+            chosen = columns.choose(names, replace(wanted, audio=audio))
+        return chosen
     wanted = replace(wanted, audio=wanted.audio or AUDIO, text=wanted.text or (SPOKEN if SPOKEN in names else WRITTEN))
     return columns.choose(names, wanted)
+
+
+def _column_of_files(source: Source, table: Table) -> str:
+    """The column whose first values name audio files; "" when there is none."""
+    files, rows = AudioFiles(source), table.rows[:_LOOKED_AT]
+    folder = str(PurePosixPath(table.path).parent)
+    for name in table.names:
+        values = [row.get(name) for row in rows]
+        if values and all(isinstance(value, str) and files.find(value, folder)[0] for value in values):
+            return name
+    return ""
+
+
+def hint(source: Source) -> str:
+    """What there is to choose from, where there are tables and their columns are not known."""
+    shown = [f"{table.path} has the columns {', '.join(table.names)}" for table in _tables(source, whole=False)][:1]
+    return f"; {shown[0]}: name them as --text-column and --audio-column" if shown else ""
 
 
 def _tables(source: Source, whole: bool = True) -> Iterator[Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from cosyflow import storage
 from cosyflow.corpus.importing.pairs import LONGEST_TEXT, SUFFIXES, parse
@@ -68,6 +69,7 @@ def _groups(source: Source, tar: tarfile.TarFile) -> dict[str, _Group]:
     for member in tar:
         if member.isdir():
             continue
+        member.name = str(PurePosixPath(member.name))  # without the "./" that `tar -C FOLDER .` writes
         found = Found(member.name)
         key = found.stem
         if found.is_hidden or not member.isfile():

@@ -70,6 +70,18 @@ def test_any_column_names_and_a_table_that_is_named_itself(corpus: Corpus) -> No
     assert corpus.heard() == {"1": ("anna", "Eins.")}
 
 
+def test_the_column_of_audio_is_known_by_the_files_that_it_names(local_corpus: Corpus) -> None:
+    for number in range(3):
+        local_corpus.put(f"ton/{number}.wav", audio(number))
+    local_corpus.put("liste.csv", "Datei;Satz;speaker\n" + "".join(f'ton/{n}.wav;"Satz; {n}";s\n' for n in range(3)))
+    with pytest.raises(
+        CosyFlowError, match=r"liste\.csv has the columns Datei, Satz, speaker: name them as --text-column and"
+    ):
+        local_corpus.run()
+    local_corpus.run(ImportSettings(Columns(text="Satz"), dev_share=0))
+    assert [text for _, text in local_corpus.heard().values()] == ["Satz; 0", "Satz; 1", "Satz; 2"]
+
+
 def test_columns_that_are_not_there_are_refused(local_corpus: Corpus) -> None:
     local_corpus.put("a.wav", audio())
     local_corpus.put("list.csv", "file,words\na.wav,Hi.\n")
@@ -179,6 +191,18 @@ def test_webdataset_tars(corpus: Corpus) -> None:
     wavs = {utt: each.wav for utt, each in corpus.utterances().items()}
     assert wavs["bert_1"] == storage.join(corpus.dst, "audio", "bert_1.mp3")
     assert storage.read_bytes(wavs["2"]) == audio(2, "FLAC")
+
+
+def test_members_that_begin_with_the_folder_itself_are_not_hidden(local_corpus: Corpus) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in (("./v1.0/a.flac", audio(1, "FLAC")), ("./v1.0/a.txt", b"Hello.")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    local_corpus.put("speech.tar.gz", packed.getvalue())
+    local_corpus.run()
+    assert [text for _, text in local_corpus.heard().values()] == ["Hello."]
 
 
 def test_a_tar_that_is_cut_stops_the_import(local_corpus: Corpus) -> None:
