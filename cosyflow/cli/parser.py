@@ -8,6 +8,7 @@ import re
 import select
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cosyflow.errors import Problem
@@ -18,8 +19,8 @@ REFUSED = 2
 _REQUIRED = "the following arguments are required: "
 _UNKNOWN = "unrecognized arguments: "
 _PLACES = re.compile(
-    r"(.*_)?(dir|path|data|root|src|dst|url)|config|file|directory|checkpoint|ref_model|resume_from|job|run|recipe|images"
-    r"|(src|dst|llm|flow|hifigan)_model|data_list|prompt_wav|output|corpus|deepspeed_config"
+    r"(.*_)?(dir|path|data|root|src|dst|url|config)|file|list|judges|champion|directory|checkpoint|ref_model|resume_from|job|run|recipe|images"
+    r"|(src|dst|llm|flow|hifigan)_model|data_list|prompt_wav|output|corpus"
 )
 """Options that name a path or an address, by what they are called in the program."""
 _OF_AN_ARGUMENT = re.compile(r"argument ([^/:\s]+)[^:\s]*: (.*)", re.DOTALL)
@@ -42,6 +43,14 @@ def is_unread() -> bool:
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return gone
+
+
+def _tidied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_tidied(each) for each in value]
+    if isinstance(value, Path):
+        return Path(tidy(str(value)))
+    return tidy(value) if isinstance(value, str) else value
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,10 +80,9 @@ class Parser(argparse.ArgumentParser):
         """As argparse's, with paths as they are meant."""
         read, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
-            value = getattr(read, action.dest, None)
-            if isinstance(value, str) and _PLACES.fullmatch(action.dest):
+            if _PLACES.fullmatch(action.dest):
                 try:
-                    setattr(read, action.dest, tidy(value))
+                    setattr(read, action.dest, _tidied(getattr(read, action.dest, None)))
                 except ValueError as error:
                     name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
                     self.error(f"argument {name}: {error}")

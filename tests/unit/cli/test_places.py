@@ -17,7 +17,7 @@ from cosyflow.run.config import from_parameters
 
 NO_PLACES = {
     "alias", "experiment", "instruct", "prompt_text", "run_name", "text", "text_column", "speaker_column",
-    "audio_column", "parquet_folder", "mlflow_uri", "older_than", "subset", "checksum",
+    "audio_column", "parquet_folder", "mlflow_uri", "older_than", "subset", "checksum", "language",
 }  # fmt: skip
 """Options with a text for a value that are no places."""
 PATH = "'/some where'"
