@@ -23,7 +23,7 @@ MAX_DIFFERENCE_TOKENS = 3
 
 
 def why_misaligned(tokens: int, seconds: float, token_frame_rate: int) -> str | None:
-    """What is wrong when tokens, so many a second, and audio do not belong together; None when they do."""
+    """What is wrong when tokens, `token_frame_rate` a second, and audio do not belong together; None when they do."""
     if abs(seconds * token_frame_rate - tokens) <= MAX_DIFFERENCE_TOKENS:
         return None
     return (

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cosyflow.dataset.alignment import why_misaligned
-from cosyflow.errors import CosyFlowError, OutageError
+from cosyflow.errors import CosyFlowError, PlaceError
 
 RATES = (25, 50)
 """Of the speech tokenizers of every version."""
 LOOKED_AT = 32
 _FITTING_SHARE = 0.75
-"""So many must have a rate for it to be that of the corpus."""
+"""This share must have a rate for it to be that of the corpus."""
 _FEWEST_TOKENS = 10
-"""Of fewer the rate cannot be told: their audio may be some tokens longer."""
+"""Of fewer the rate is not seen: their audio may be some tokens longer."""
 
 
 def rate_of(num_tokens: Sequence[int], seconds: Callable[[int], float]) -> int | None:
-    """The rate that nearly all utterances have; None when there is none, or no utterance is long enough to tell.
+    """The rate that nearly all utterances have; None when there is none, or no utterance is long enough.
 
     Args:
         num_tokens: speech tokens by utterance.
@@ -29,7 +29,7 @@ def rate_of(num_tokens: Sequence[int], seconds: Callable[[int], float]) -> int |
     for place in chosen:
         try:
             lengths[place] = seconds(place)
-        except OutageError:
+        except PlaceError:
             raise
         except CosyFlowError:  # its turn comes when its shard is made
             continue

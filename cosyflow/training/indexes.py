@@ -41,7 +41,7 @@ def open_indexes(
         if shared:
             setup.log(
                 f"warning: {shared} of {len(validation)} utterances to validate on are trained on too; their loss does"
-                f" not tell how well the model does on new speech; name another list as --cv_data"
+                f" not show how well the model does on new speech; name another list as --cv_data"
             )
         setup.data_notes.update(
             unused_to_train=unused[arguments.train_data],

@@ -25,7 +25,7 @@ _DELIMITERS = "\t|,;"
 _LONGEST_FIELD = 1 << 20
 _HEAD_BYTES = 1 << 16
 _LOOKED_AT = 5
-"""Rows that tell which column has the audio."""
+"""Rows in which the column of audio is seen."""
 AUDIO, WRITTEN, SPOKEN = "1", "2", "3"
 """Columns of a table without a header, as LJSpeech has them; SPOKEN has numbers written out."""
 

@@ -34,7 +34,7 @@ class Settings:
     data_url: str
     content: str
     """Digest of names and contents of all files, those included that a wav.scp names elsewhere, and of what the import
-    is told to do that it does not by itself; "" of an archive."""
+    is asked to do that it does not by itself; "" of an archive."""
 
 
 def is_web(url: str) -> bool:
@@ -46,9 +46,9 @@ def settings(record: Record, name: str, digests: Digests) -> Settings:
     if is_web(url):
         return Settings(url, "")
     content = folder_digest(_folder(url, name), digests)
-    told = _import_settings(record)
-    if told:
-        content = combine({"files": content, "import": hashlib.sha256(repr(told).encode()).hexdigest()})
+    chosen = _import_settings(record)
+    if chosen:
+        content = combine({"files": content, "import": hashlib.sha256(repr(chosen).encode()).hexdigest()})
     return Settings(url, content)
 
 
@@ -122,12 +122,12 @@ def _unread_import_settings(record: Record) -> Iterator[Problem]:
     """Choices for an import, where nothing is imported."""
     from cosyflow.corpus.importing.run import is_importable
 
-    told, url = _import_settings(record), record.data_url
-    if not told:
+    chosen, url = _import_settings(record), record.data_url
+    if not chosen:
         return
     folders = [] if is_web(url) else [_folder(url, subset) for subset in record.subsets.every]
     if not any(storage.exists(folder) and is_importable(folder) for folder in folders):
-        for name in told:
+        for name in chosen:
             yield Problem(name, f"is read by an import only, and {url} is taken as it is; leave it out")
 
 

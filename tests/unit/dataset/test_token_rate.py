@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyflow.dataset.token_rate import LOOKED_AT, RATES, rate_of
-from cosyflow.errors import AudioError, OutageError
+from cosyflow.errors import AudioError, PlaceError
 
 seconds = st.floats(1.0, 30.0, width=32)
 
@@ -51,7 +51,7 @@ def test_audio_that_cannot_be_read_does_not_count_but_an_outage_ends_the_work() 
     assert rate_of([25, 25], broken) == 25
 
     def gone(place: int) -> float:
-        raise OutageError("the store does not answer")
+        raise PlaceError("the store does not answer")
 
-    with pytest.raises(OutageError):
+    with pytest.raises(PlaceError):
         rate_of([25], gone)
