@@ -11,6 +11,7 @@
 # make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10]
 # make fuzz                damaged files for every reader, ten minutes each [FUZZ_SECONDS=600]
 # make faults              every operation of a store with every fault: storage functions and whole stages
+# make judges              planted candidates get the right verdicts by real judges, in minutes
 # make setup               the environment alone, from the lock file; the others do it when it is needed
 
 UV_VERSION := 0.13.9
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak fuzz faults setup
+.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak fuzz faults setup judges
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -86,6 +87,10 @@ fuzz: $(INSTALLED)
 
 faults: $(INSTALLED)
 	COSYFLOW_TEST_FAULTS=all $(call PYTEST,$(BIN)/python) tests/unit/storage/test_faults.py tests/unit/storage/test_stage_faults.py
+
+# The judges' processes take every core by themselves.
+judges: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 0 tests/judges --durations=10
 
 setup: $(INSTALLED)
 
