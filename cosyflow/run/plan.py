@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from cosyflow.stage import LATEST
 SUBSET_LISTS = ("train_subsets", "dev_subsets", "test_subsets")
 PROBE = ".cosyflow-write-probe"
 RECIPE = "recipe"
+IMPORTED_BY_CHECKS = "cosyflow.launch.places"
+"""What several checks need. Of two threads that import a package and a module of it at once each waits for the other,
+until Python ends one with an error."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,7 @@ def _usable_subsets(run: Run) -> dict[str, tuple[str, ...]]:
 
 def _problems(record: Record) -> list[Problem]:
     """What the selected stages, all looking at the same time, find wrong."""
+    import_module(IMPORTED_BY_CHECKS)
     selected = [stage for stage in STAGES.values() if stage.is_selected(record)]
     with ThreadPoolExecutor(len(selected) + 1) as threads:
         checks = [threads.submit(_check, stage.check, record) for stage in selected]
