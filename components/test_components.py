@@ -166,6 +166,6 @@ def test_the_last_line_of_a_task_says_why_it_failed(
     monkeypatch.setattr("cosyflow.run.execute.find_work", fails)
     with pytest.raises(SystemExit, match=r"^1$"):
         chain.call("prepare", "test")
-    told = capsys.readouterr()
-    assert told.out.splitlines()[-1] == "[prepare test] failed: ZeroDivisionError: by nothing"
-    assert "Traceback" in told.err
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "[prepare test] failed: ZeroDivisionError: by nothing"
+    assert "Traceback" in said.err

@@ -35,13 +35,13 @@ def read_folder(path: Path) -> tuple[dict[str, Tensor], str]:
         CosyFlowError: it has no weights of one model, or they are incomplete or damaged; names form and way.
     """
     if is_zero_folder(path):
-        content, told = read_zero_folder(path)
+        content, described = read_zero_folder(path)
     elif _is_hugging_face(path):
-        content, told = _read_hugging_face(path, _indexes(path))
+        content, described = _read_hugging_face(path, _indexes(path))
     else:
         raise CosyFlowError(f"{path}: {what_folder(path)}")
     tensors, form = unwrap(content, path)
-    return tensors, ", ".join(each for each in (told, form) if each)
+    return tensors, ", ".join(each for each in (described, form) if each)
 
 
 def checkpoints_of(path: Path) -> list[Path]:
@@ -62,9 +62,9 @@ def _is_hugging_face(path: Path) -> bool:
 
 def what_folder(path: Path) -> str:
     """What a folder is that holds no weights of one model, and what to name instead."""
-    for mark, told in _MARKS.items():
+    for mark, described in _MARKS.items():
         if (path / mark).is_file():
-            return told
+            return described
     names = sorted(each.name for each in path.iterdir())
     trained = [name for name in names if name.endswith(WEIGHTS) and name.removesuffix(WEIGHTS) + RECORD in names]
     if trained:
@@ -100,11 +100,11 @@ def _read_hugging_face(path: Path, indexes: list[Path]) -> tuple[dict[str, Any],
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """The shard of each tensor: a file beside the index."""
+    """The shard of each tensor: a file next to the index."""
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         if not places or not all(isinstance(name, str) and Path(name).name == name for name in places.values()):
-            raise ValueError("weight_map does not name files beside it")
+            raise ValueError("weight_map does not name files next to it")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CosyFlowError(f"{index}: not the index of shards ({reason}); copy the folder again") from error

@@ -75,11 +75,11 @@ def read_zero_folder(path: Path) -> tuple[dict[str, Tensor], str]:
     folder = _chosen(path)
     models, optimizers = _files(folder, "model"), _files(folder, "optim")
     state = _read(models[0])
-    told = f"a checkpoint of DeepSpeed, {folder.name}"
+    described = f"a checkpoint of DeepSpeed, {folder.name}"
     shards = [_entry(_read(file), "optimizer_state_dict", Mapping, file) for file in optimizers]
     stage = shards[0].get("zero_stage") if shards else None
     if stage not in (1, 2, 3):
-        return _whole(state, models[0]), told
+        return _whole(state, models[0]), described
     _check_ranks(folder, shards, optimizers, models, stage)
     if stage == 3:
         weights = _buffers(state, models[0]) | _frozen_of_all_ranks(models, state)
@@ -90,7 +90,7 @@ def read_zero_folder(path: Path) -> tuple[dict[str, Tensor], str]:
     for alias, source in shared.items() if isinstance(shared, Mapping) else shared:
         if source in weights:
             weights[alias] = weights[source]
-    return weights, f"{told}, float32 weights of ZeRO {stage} from {len(shards)} ranks"
+    return weights, f"{described}, float32 weights of ZeRO {stage} from {len(shards)} ranks"
 
 
 def _chosen(path: Path) -> Path:

@@ -19,8 +19,8 @@ REFUSED = 2
 _REQUIRED = "the following arguments are required: "
 _UNKNOWN = "unrecognized arguments: "
 _PLACES = re.compile(
-    r"(.*_)?(dir|path|data|root|src|dst|url|config)|file|list|judges|champion|directory|checkpoint|ref_model|resume_from|job|run|recipe|images"
-    r"|(src|dst|llm|flow|hifigan)_model|data_list|prompt_wav|output|corpus"
+    r"(.*_)?(dir|path|data|root|src|dst|url|config)|file|list|judges|champion|directory|checkpoint|ref_model|resume_from"
+    r"|job|run|recipe|images|paths|state|(src|dst|llm|flow|hifigan)_model|data_list|prompt_wav|output|corpus"
 )
 """Options that name a path or an address, by what they are called in the program."""
 _OF_AN_ARGUMENT = re.compile(r"argument ([^/:\s]+)[^:\s]*: (.*)", re.DOTALL)
@@ -80,9 +80,11 @@ class Parser(argparse.ArgumentParser):
         """As argparse's, with paths as they are meant."""
         read, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
-            if _PLACES.fullmatch(action.dest):
+            if _PLACES.fullmatch(action.dest) and hasattr(
+                read, action.dest
+            ):  # which an option without default may not be
                 try:
-                    setattr(read, action.dest, _tidied(getattr(read, action.dest, None)))
+                    setattr(read, action.dest, _tidied(getattr(read, action.dest)))
                 except ValueError as error:
                     name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
                     self.error(f"argument {name}: {error}")

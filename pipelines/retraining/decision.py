@@ -195,7 +195,7 @@ def _not_triggered(one: Wanted, observed: Sequence[Observed], now: datetime) -> 
 
 
 def _rest(one: Wanted, is_scheduled: bool | None, reason: str) -> Action:
-    """Nothing to do now: a schedule that nobody was told of yet is one to keep, one that is gone is to be dropped."""
+    """Nothing to do now: a clock that is not kept yet is begun, one that is not wanted any more is ended."""
     if one.spec.trigger.schedule and one.next_tick and is_scheduled is False:
         return Action(one.name, What.SCHEDULE, one.content, f"{reason}; next look {one.next_tick.isoformat()}")
     if is_scheduled and not one.spec.trigger.schedule:

@@ -115,7 +115,7 @@ class Spec(_Part):
     retry: int = Field(0, ge=0, description="Raise it to run failed content again.")
     concurrency: Concurrency = Field(Concurrency.WAIT, description="What newer content does while older works.")
     healthy_when: HealthyWhen = Field(HealthyWhen.FINISHED, description="From when on it is ready.")
-    history_limit: int = Field(10, ge=1, le=100, description="Runs that the status tells of.")
+    history_limit: int = Field(10, ge=1, le=100, description="Runs that the status lists.")
 
     @field_validator("images")
     @classmethod

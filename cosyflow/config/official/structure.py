@@ -38,7 +38,7 @@ class Unused:
     value: Any
     """What is written."""
     reason: str = ""
-    """What is told of a value in a file; "" when nothing need be said."""
+    """What is said of a value in a file; "" when nothing need be said."""
 
 
 @dataclass(frozen=True)

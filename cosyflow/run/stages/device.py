@@ -22,4 +22,4 @@ def missing_device(record: Record) -> Iterator[Problem]:
         return
     if why_not := why_no_cuda():
         of = f" (by {VARIABLE})" if record.run.device == AUTO else ""
-        yield Problem("device", f"cuda is asked for{of}, and {why_not}; mend that, or give auto or cpu")
+        yield Problem("device", f"cuda is asked for{of}, and {why_not}; correct that, or give auto or cpu")

@@ -56,7 +56,7 @@ def other_files(record: Record, names: Iterable[str], digests: Digests) -> Itera
         else:
             text = (
                 f"{uri}: is not the file of {release}: SHA-256 {found}, not {wanted}; fetch it again, or list"
-                f" its digest in {SUMS} beside it if it is meant"
+                f" its digest in {SUMS} next to it if it is meant"
             )
             yield Problem("pretrained_dir", text, is_warning=True)
 
