@@ -47,6 +47,7 @@ def plan(
     resume_from: str,
     deepspeed_config: str,
     deepspeed_save_states: str,
+    strict: bool,
     mlflow_uri: str,
     experiment: str,
     checkpoint: str,

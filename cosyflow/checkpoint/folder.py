@@ -23,6 +23,16 @@ from cosyflow.errors import Problem
 
 TRAINED = re.compile(r"epoch_(\d+)_(?:whole|step_(\d+))")
 """The names that a training gives."""
+MARKS_OF_WEIGHTS = (
+    "latest",
+    "mp_rank_00_model_states.pt",
+    "zero_pp_rank_0_mp_rank_00_model_states.pt",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Files by which folders of DeepSpeed and of Hugging Face are known that hold the weights of one model."""
 WEIGHTS, STATE, RECORD = ".pt", ".state.pt", ".yaml"
 OURS = "cosyflow"
 """Key of our yaml files; no official one has it."""
@@ -117,6 +127,11 @@ def list_checkpoints(directory: str, *, any_name: bool = False) -> list[Checkpoi
             record = read_record(storage.join(directory, file))
             found.append(Checkpoint(directory, name, record, name + STATE in names, suffix))
     return sorted(found, key=_age)
+
+
+def has_weights(uri: str) -> bool:
+    """Whether a folder seems to hold the weights of one model (see cosyflow.checkpoint.folders)."""
+    return any(storage.exists(storage.join(uri, name)) for name in MARKS_OF_WEIGHTS)
 
 
 def checkpoint_at(uri: str) -> Checkpoint | None:

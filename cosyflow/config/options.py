@@ -101,7 +101,9 @@ class TrainingOptions:
 
     model: str = option("What to train.", part_names()[0], effect="identity", choices=part_names())
     train_engine: str = option(
-        "How processes train together.", "torch_ddp", effect="identity", choices=("torch_ddp", "deepspeed")
+        "How processes train together; a training goes on under either.",
+        "torch_ddp",
+        choices=("torch_ddp", "deepspeed"),
     )
     num_workers: int = option("Processes of each rank that read data.", 2)
     prefetch: int = option("Batches that each of them reads ahead; 0 chooses.", 100)
@@ -125,13 +127,14 @@ class TrainingOptions:
         effect="identity",
         place=True,
     )
-    deepspeed_config: str = option("Settings of the deepspeed engine.", "conf/ds_stage2.json")
+    deepspeed_config: str = option("Settings of the deepspeed engine; the recipe wins.", "conf/ds_stage2.json")
     deepspeed_save_states: str = option(
-        "What deepspeed saves; torch_ddp always saves all that an exact resume needs.",
+        "What deepspeed saves; with model_only a training that goes on begins with a fresh optimizer.",
         "model+optimizer",
         spelling="--deepspeed.save_states",
         choices=("model_only", "model+optimizer"),
     )
+    strict: bool = option("Refuse values of deepspeed_config that the recipe says otherwise.", False)
     mlflow_uri: str = option(
         "Tracking server and model registry, or sqlite:///FILE. Empty: MLFLOW_TRACKING_URI of the environment.", ""
     )

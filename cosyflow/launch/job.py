@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cosyflow import storage
+from cosyflow.config.deepspeed import config_place
 from cosyflow.credentials import tracking_address
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.launch.client import Cluster
@@ -122,7 +123,7 @@ def work_of(arguments: Arguments, image: str, run: str) -> str:
 
     As long as it is the same, what failed for certain would fail again.
     """
-    files = (arguments.config, arguments.deepspeed_config, arguments.train_data, arguments.cv_data)
+    files = (arguments.config, config_place(arguments.deepspeed_config), arguments.train_data, arguments.cv_data)
     texts = [storage.digest(uri) if uri and storage.exists(uri) else "" for uri in files]
     return hashlib.sha256("\0".join((run, image, *arguments.command_line(), *texts)).encode()).hexdigest()[:16]
 
@@ -173,7 +174,7 @@ def as_pods_see(arguments: Arguments) -> Arguments:
 def _copy_settings(here: Arguments, there: Arguments) -> None:
     for source, target in ((here.config, there.config), (here.deepspeed_config, there.deepspeed_config)):
         if target != source:
-            storage.write_bytes(target, storage.read_bytes(source))
+            storage.write_bytes(target, storage.read_bytes(config_place(source)))
 
 
 def _environment(model_dir: str, parent: Parent | None) -> tuple[tuple[str, str], ...]:

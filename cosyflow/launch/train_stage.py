@@ -20,6 +20,7 @@ from cosyflow.launch.settings import read_settings, with_task_config
 from cosyflow.scratch import scratch_folder
 from cosyflow.stage import StageResult
 from cosyflow.training.arguments import Arguments, read_recipe, tracking_uri, unsupported
+from cosyflow.training.engine.problems import Recipe, recipe_problems
 from cosyflow.training.folder import check_folder
 from cosyflow.training.tracking.mlflow import noted_run
 
@@ -63,6 +64,8 @@ def _check(arguments: Arguments, options: LaunchOptions, in_cluster: bool) -> in
     try:
         if storage.exists(arguments.config):
             conf = read_recipe(arguments).conf_of(arguments.model)
+            found = recipe_problems(arguments, Recipe(conf, arguments.section, arguments.config))
+            problems += [problem for problem in found if not problem.is_warning]
             # a job may be there already, begun with resume none, and is then followed to its end
             check_folder(replace(arguments, resume="auto") if in_cluster else arguments, conf)
     except RefusalError as refusal:

@@ -14,7 +14,7 @@ from cosyflow.config.recipe import section_of
 from cosyflow.credentials import tracking_address, withdrawn_from
 from cosyflow.errors import Problem, RefusalError
 from cosyflow.families import part, part_names
-from cosyflow.training.engine import ENGINES
+from cosyflow.training.engine.problems import DEEPSPEED, engine_problems, refuse_if_not_installed
 
 if TYPE_CHECKING:
     from cosyflow.config.recipe import Recipe
@@ -110,16 +110,17 @@ def tracking_uri(arguments: Arguments) -> str:
 
 
 def check_supported(arguments: Arguments) -> None:
-    """Raises RefusalError for what can be asked for and is not there."""
+    """Raises RefusalError for what can be asked for and is not there, in the process that would train."""
     problems = list(unsupported(arguments))
     if problems:
         raise RefusalError(problems)
+    if arguments.train_engine == DEEPSPEED:
+        refuse_if_not_installed()
 
 
 def unsupported(arguments: Arguments) -> Iterator[Problem]:
     """What can be asked for and is not there."""
-    if arguments.train_engine not in ENGINES:
-        yield Problem("train_engine", f"{arguments.train_engine} is not there yet; give {' or '.join(ENGINES)}")
+    yield from engine_problems(arguments)
     if arguments.num_workers < 0:
         yield Problem("num_workers", f"{arguments.num_workers} is less than 0; give 0 or more")
     if arguments.prefetch < 0:

@@ -8,7 +8,7 @@ at the end, when that number has been added up over the ranks on the device.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -75,12 +75,12 @@ def train(
         CosyFlowError: a loss that is not finite, or a position that does not fit the data any more.
     """
     objective, data, conf, engine = training.objective, training.data, training.conf, training.engine
-    updater = Updater(objective, conf, engine)
-    position = Position()
+    position = resumption.position if resumption is not None else Position()
+    spare = _any_batch(data, position.epoch) if engine.lockstep else None
+    updater = Updater(objective, conf, engine, spare)
     if resumption is not None:
         _check_same_batches(resumption, data)
         engine.load(objective.model, resumption.snapshot)
-        position = resumption.position
     if max_updates is not None and position.update >= max_updates:
         return Ending(position, finished=True)
     seconds_before, started = position.seconds, time.monotonic()
@@ -122,7 +122,7 @@ def train(
                 return Ending(position, finished=not asked, reason=stop.reason if stop else "")
         note(updater.rest(), num_batches)
 
-        validation = cross_validate(objective, data, engine.ranks)
+        validation = cross_validate(objective, data, engine.ranks, engine.evaluate, spare)
         telemetry.end_epoch(position, position.end_epoch(validation), validation)
         position.next_epoch()
         save({"tag": "CV", "loss_dict": validation, **position.last_update})
@@ -136,12 +136,14 @@ class Updater:
         objective: its model is on the device of the ranks.
         conf: `accum_grad` and `seed`, and what the objective's turns read.
         engine: takes in the part of each turn.
+        spare: what this rank computes where it has nothing to do, if the engine asks for that (`Engine.lockstep`).
     """
 
-    def __init__(self, objective: Objective, conf: TrainConf, engine: Engine) -> None:
+    def __init__(self, objective: Objective, conf: TrainConf, engine: Engine, spare: Batch | None = None) -> None:
         self._objective = objective
         self._conf = conf
         self._ranks = engine.ranks
+        self._spare = spare
         self._reports = Reports(objective, engine.ranks)
         self._failed = torch.zeros((), device=engine.ranks.device)
         self._turns: list[tuple[Turn, Learner]] = []
@@ -169,7 +171,7 @@ class Updater:
         rates = rates or [learning_rate(turn.conf, update) for turn, _ in self._turns]
         device = self._ranks.device
         there = [None if batch is None else batch.to(device, non_blocking=True) for batch in batches]
-        losses = [self._objective.losses(batch) for batch in there]
+        losses = [_losses(self._objective, batch, self._spare, device) for batch in there]
         for (turn, learner), rate in zip(self._turns, rates, strict=True):
             learns = update >= turn.first_update
             outcomes = self._backward(learner, losses, update, learns)
@@ -223,17 +225,54 @@ class Updater:
         return self._ranks.sum_(torch.cat([host, *on_device]))
 
 
-def cross_validate(objective: Objective, data: TrainingData, ranks: Ranks) -> dict[str, float]:
+def _any_batch(data: TrainingData, epoch: int) -> Batch:
+    """A batch of this rank, whichever. Raises CosyFlowError when it has none in an epoch."""
+    for batch in data.batches(epoch, 0):
+        if batch is not None:
+            return batch
+    raise CosyFlowError(
+        "train_engine deepspeed, zero_optimization.stage 3: there are fewer batches in an epoch than processes; start"
+        " fewer, or take a lower stage"
+    )
+
+
+def _losses(objective: Objective, batch: Batch | None, spare: Batch | None, device: torch.device) -> Iterator[Outcome]:
+    """The objective's losses on a batch; of None those of the spare one, if there is one, counted as nothing."""
+    if batch is not None or spare is None:
+        return objective.losses(batch)
+    return map(_nothing, objective.losses(spare.to(device, non_blocking=True)))
+
+
+def _nothing(outcome: Outcome) -> Outcome:
+    """An outcome with all its gradients and sums at 0."""
+    sums = {name: torch.zeros_like(value) for name, value in outcome.sums.items()}
+    return Outcome(outcome.loss_sum * 0.0, 0, sums)
+
+
+def cross_validate(
+    objective: Objective,
+    data: TrainingData,
+    ranks: Ranks,
+    evaluate: Callable[[Callable[[], Outcome]], Outcome] = lambda compute: compute(),
+    spare: Batch | None = None,
+) -> dict[str, float]:
     """The objective's means over the whole validation set, `loss` first, equal on every rank.
 
     Each rank computes its share; the sums are added up in float64, so that the number of ranks does not show.
+
+    Args:
+        evaluate: calls what it is given, as the engine wants it (see Engine.evaluate).
+        spare: is computed, and not counted, where this rank has nothing to do; None computes nothing then.
     """
     objective.eval()
     totals = torch.zeros(2 + len(objective.metrics), dtype=torch.float64, device=ranks.device)
     with torch.no_grad():
         for batch in data.validation_batches():
+            computed = batch or spare
+            if computed is None:
+                continue
+            outcome = evaluate(partial(objective, computed.to(ranks.device, non_blocking=True)))
             if batch is not None:
-                outcome = objective(batch.to(ranks.device, non_blocking=True))
                 totals[0] += outcome.count
                 totals[1:] += torch.stack(
                     [outcome.loss_sum.double(), *(outcome.sums[name].double() for name in objective.metrics)]

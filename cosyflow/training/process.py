@@ -54,6 +54,7 @@ def run(arguments: Arguments) -> Ending:
     """
     from cosyflow.backends import keep_freed_memory
     from cosyflow.checkpoint.state import Position
+    from cosyflow.training.engine.problems import DEEPSPEED
     from cosyflow.training.folder import check_folder
     from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
     from cosyflow.training.loop import Ending
@@ -65,7 +66,8 @@ def run(arguments: Arguments) -> Ending:
 
     check_supported(arguments)
     recipe = read_recipe(arguments)
-    with process_group(arguments.dist_backend, arguments.timeout) as ranks, StopRequest().listening() as stop:
+    in_group = arguments.train_engine == DEEPSPEED  # which needs one, also for a process alone
+    with process_group(arguments.dist_backend, arguments.timeout, in_group) as ranks, StopRequest().listening() as stop:
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
         parent = os.environ.get(PARENT_VARIABLE, "") if ranks.is_first else ""
         setup = Setup(arguments, recipe, ranks)
@@ -110,7 +112,8 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
                 " begin one there, give another --model_dir"
             )
         check_fits(part.objective.model, resumption)
-    training = Training(part.objective.to(ranks.device), part.data, conf, ENGINES[arguments.train_engine](ranks))
+    engine = ENGINES[arguments.train_engine](setup)
+    training = Training(part.objective.to(ranks.device), part.data, conf, engine)
 
     writer, tracker = None, Tracker()
     if ranks.is_first:

@@ -62,15 +62,16 @@ class Ranks:
 
 
 @contextmanager
-def process_group(backend: str, timeout_seconds: float) -> Iterator[Ranks]:
+def process_group(backend: str, timeout_seconds: float, even_alone: bool = False) -> Iterator[Ranks]:
     """Joins the processes that torchrun started (one process when it did not).
 
     One process on CUDA makes a group of its own, so that what a cluster's GPUs need is tried where there is one; one on
-    the CPU makes none.
+    the CPU makes none unless it is asked for.
 
     Args:
         backend: `nccl` or `gloo`; empty takes NCCL on CUDA and gloo elsewhere.
         timeout_seconds: how long a rank waits for the others before the job fails.
+        even_alone: whether one process on the CPU makes a group too.
     """
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in
                                     (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))  # fmt: skip
@@ -83,9 +84,10 @@ def process_group(backend: str, timeout_seconds: float) -> Iterator[Ranks]:
     backend = backend or ("nccl" if device.type == "cuda" else "gloo")
     if world_size > 1:
         dist.init_process_group(backend, timeout=timeout)
-    elif backend == "nccl":
+    elif backend == "nccl" or even_alone:
         store = dist.HashStore()  # type: ignore[attr-defined]  # within this process: no address is needed
-        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout, device_id=device)
+        bound = device if backend == "nccl" else None
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout, device_id=bound)
     else:
         yield ranks
         return

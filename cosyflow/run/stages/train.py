@@ -13,7 +13,7 @@ from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cosyflow import storage
-from cosyflow.checkpoint.folder import checkpoint_at, list_checkpoints
+from cosyflow.checkpoint.folder import checkpoint_at, has_weights, list_checkpoints
 from cosyflow.config.options import LaunchOptions, TrainingOptions
 from cosyflow.config.training import TrainConf
 from cosyflow.content import Digests, combine
@@ -135,7 +135,7 @@ def check(record: Record) -> Iterator[Problem]:
         uri = getattr(run, setting)
         if uri not in ("", AUTO) and not storage.exists(uri):
             yield Problem(setting, f"{uri}: no such file or folder; correct the path, or leave it empty")
-        elif uri not in ("", AUTO) and setting != "qwen_pretrain_path" and storage.is_folder(uri):
+        elif uri not in ("", AUTO) and setting != "qwen_pretrain_path" and _is_other_folder(setting, uri):
             yield Problem(setting, f"{uri}: is a folder; name a file of weights in it")
     if run.resume_from and storage.exists(run.resume_from) and not _has_state(run.resume_from):
         text = f"{run.resume_from}: not the checkpoint of a whole epoch with its state in the same folder; name another"
@@ -143,8 +143,17 @@ def check(record: Record) -> Iterator[Problem]:
     yield from _missing_pretrained(record)
     yield from _check_launch(record)
     from cosyflow.training.arguments import unsupported
+    from cosyflow.training.engine.problems import Recipe, recipe_problems
 
-    yield from unsupported(arguments_of(record, "", "", ""))
+    arguments = arguments_of(record, "", "", "")
+    yield from unsupported(arguments)
+    section, conf = conf_of(record)
+    yield from recipe_problems(arguments, Recipe(conf, section, record.recipe_file))
+
+
+def _is_other_folder(setting: str, uri: str) -> bool:
+    """Whether it is a folder that a training cannot take weights from."""
+    return storage.is_folder(uri) and (setting == "resume_from" or not has_weights(uri))
 
 
 def _missing_pretrained(record: Record) -> Iterator[Problem]:
@@ -234,10 +243,8 @@ def _identity() -> list[Field[Any]]:
 def _identity_options(record: Record) -> dict[str, Any]:
     run = record.run
     names = [entry.name for entry in _identity() if not entry.metadata["place"] and entry.name != "model"]
-    options = {name: getattr(run, name) for name in names}
-    if run.train_engine == "deepspeed":
-        options["deepspeed_config"] = storage.read_text(run.deepspeed_config)
-    return options
+    # engines make equal weights, to rounding; the entry keeps the names of trainings from when only one was there
+    return {"train_engine": "torch_ddp", **{name: getattr(run, name) for name in names}}
 
 
 def _start_digests(record: Record, digests: Digests) -> dict[str, str]:

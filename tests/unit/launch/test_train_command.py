@@ -21,7 +21,14 @@ RECIPE = Path(__file__).resolve().parents[3] / "conf" / "cosyvoice2.tiny.yaml"
             ["--qwen-pretrain-path", "absent"],
             "qwen_pretrain_path: absent: no such file or folder; name one that is there",
         ),
-        (["--train-engine", "deepspeed"], "train_engine: deepspeed is not there yet; give torch_ddp"),
+        (
+            ["--train-engine", "deepspeed", "--model", "hifigan"],
+            "train_engine: deepspeed trains one model by one optimizer, and hifigan is two, in turns",
+        ),
+        (
+            ["--train-engine", "deepspeed", "--deepspeed-config", "absent.json"],
+            "deepspeed_config: absent.json: no such file; name one that is there",
+        ),
         (["--dpo"], "dpo: needs a reference; name it as ref_model, or start from a checkpoint"),
         (["--job", "absent.yaml"], "job: absent.yaml: no such file; give the YAML file of the job's settings"),
         (

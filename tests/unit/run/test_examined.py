@@ -101,6 +101,16 @@ def test_what_would_fail_late_is_refused(world: World, setting: str, value: Any,
     assert told in refused({**world.settings, setting: value})[setting]
 
 
+@pytest.mark.parametrize("mark", ["latest", "model.safetensors"])
+def test_a_folder_with_the_weights_of_one_model_is_started_from(world: World, mark: str) -> None:
+    folder = world.folder / "weights"
+    folder.mkdir()
+    settings = {**world.settings, "checkpoint": str(folder)}
+    assert "is a folder; name a file of weights in it" in refused(settings)["checkpoint"]
+    (folder / mark).write_text("")
+    check(settings)
+
+
 def test_a_checkpoint_to_go_on_from_has_its_state(world: World) -> None:
     weights = world.folder / "epoch_3_whole.pt"
     for name in ("epoch_3_whole.pt", "epoch_3_whole.yaml"):

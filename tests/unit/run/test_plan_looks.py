@@ -192,11 +192,12 @@ def test_all_problems_are_told_at_once(world: World, refused: Refuse) -> None:
         job="gone.yaml",
         ref_model="/",
         train_engine="deepspeed",
+        deepspeed_config="gone.json",
     )
     assert set(found.settings) == {
         "modell", "num_workers", "train_conf.max_epochs", "flow.prompt_rate", "train_conf.keep_last", "train_subsets",
         "dev_subsets", "launcher", "num_nodes", "average_num", "max_reject_share", "checkpoint", "mlflow_uri", "job",
-        "ref_model", "train_engine", "pretrained_dir",
+        "ref_model", "deepspeed_config", "pretrained_dir",
     }  # fmt: skip
     assert any("train-z: no such folder" in said for said in found.problems["train_subsets"])
 
@@ -236,7 +237,7 @@ CHECK = [sys.executable, "-m", "pipelines", "check"]
 @pytest.mark.parametrize(
     ("words", "settings"),
     [
-        (["--train-engine", "deepspeed"], ["train_engine"]),
+        (["--train-engine", "deepspeed", "--deepspeed-config", "x.json"], ["deepspeed_config"]),
         (["--model", "hifigam", "--launcher", "pytorchjobs"], ["model", "launcher"]),
         (["--set", "train_conf.max_epochs=3", "--set", "average_num=9"], ["train_conf.max_epochs", "average_num"]),
         (["--train-subsets", "train-z", "--pretrained-dir", "nowhere"], ["train_subsets", *["pretrained_dir"] * 3]),

@@ -71,7 +71,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"start_stage": 3, "stop_stage": 2}, "start_stage", "3 is above stop_stage 2"),
     ({"data_root": ""}, "data_root", "is missing; name a folder or an s3:// prefix"),
     # settings of a run that do not fit each other
-    ({"train_engine": "deepspeed"}, "train_engine", "deepspeed is not there yet; give torch_ddp"),
+    ({"train_engine": "deepspeed", **HIFIGAN}, "train_engine", "one optimizer, and hifigan is two"),
+    ({"train_engine": "deepspeed", "deepspeed_config": "x.json"}, "deepspeed_config", "x.json: no such file"),
     ({"launcher": "local", "num_nodes": 2}, "num_nodes", "2 machines need launcher pytorchjob"),
     ({"num_nodes": 2}, "num_nodes", "2 machines need launcher pytorchjob"),
     ({"launcher": "pytorchjob"}, "data_root", "pods of a pytorchjob cannot see a folder of this machine"),

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from cosyflow import storage
 from cosyflow.content import Digests
 from cosyflow.run.config import FIELDS, default_of, from_parameters
 from cosyflow.run.recipes import recipe_path
@@ -34,7 +33,7 @@ OF_A_RUN: dict[str, str] = {
     "start_stage stop_stage max_reject_share num_processes device": "",
     "num_workers prefetch pin_memory experiment ui_url subsets_at_once resources": "",
     "launcher job num_nodes gpus_per_node": "",
-    "deepspeed_config deepspeed_save_states": "",  # of an engine that is not chosen
+    "train_engine deepspeed_config deepspeed_save_states strict": "",  # engines make equal weights
     # the data
     "data_url": "download prepare",  # a folder; the Kaldi files name its audio by its place
     "pretrained_dir": "speaker-embedding speech-token train",  # with other files in it
@@ -43,7 +42,7 @@ OF_A_RUN: dict[str, str] = {
     "train_subsets dev_subsets": "merge",
     "test_subsets": "",
     # the training
-    "train_engine use_amp dpo checkpoint qwen_pretrain_path resume_from": "train",
+    "use_amp dpo checkpoint qwen_pretrain_path resume_from": "train",
     "ref_model": "",  # without dpo
     # the release
     "average_num val_best": "average",
@@ -245,10 +244,7 @@ def other_value(world: World, setting: str, part: str) -> Any:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_setting_of_a_run_names_the_work_that_it_changes_and_no_other(
-    world: World, monkeypatch: pytest.MonkeyPatch, part: str
-) -> None:
-    monkeypatch.setattr(storage, "read_text", lambda uri: uri)  # the settings of an engine that is not there yet
+def test_every_setting_of_a_run_names_the_work_that_it_changes_and_no_other(world: World, part: str) -> None:
     record = world.record(model=part)
     table = {name: stages for names, stages in OF_A_RUN.items() for name in names.split()}
     table |= {name: "" for name in ONLY_OF_THE_LLM if part != "llm"}

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import OptimConf, TrainConf
+from cosyflow.training.engine.base import Engine
 from cosyflow.training.engine.ddp import TorchDDP
+from cosyflow.training.engine.deepspeed import DeepSpeed
 from cosyflow.training.loop import Ending, Training, train
 from cosyflow.training.member import member_of_a_job
 from cosyflow.training.objective import Batch, Objective, Outcome, TrainingData
@@ -104,9 +106,13 @@ def conf(**changes: object) -> TrainConf:
 
 
 def training(
-    objective: Objective, settings: TrainConf, ranks: Ranks = ALONE, data: TrainingData | None = None
+    objective: Objective,
+    settings: TrainConf,
+    ranks: Ranks = ALONE,
+    data: TrainingData | None = None,
+    engine: Engine | None = None,
 ) -> Training:
-    return Training(objective, data or CountingData(ranks), settings, TorchDDP(ranks))
+    return Training(objective, data or CountingData(ranks), settings, engine or TorchDDP(ranks))
 
 
 def quiet(settings: TrainConf, ranks: Ranks) -> Telemetry:
@@ -149,12 +155,16 @@ def main() -> None:
     parser.add_argument("directory")
     parser.add_argument("--accum-grad", type=int, default=2)
     parser.add_argument("--infinite", default="", help="utterance whose loss is infinite")
+    parser.add_argument("--zero", type=int, help="train by DeepSpeed with this stage of ZeRO")
     args = parser.parse_args()
-    with member_of_a_job(), process_group("gloo", 60) as ranks:
+    with member_of_a_job(), process_group("gloo", 600) as ranks:
+        engine = (
+            None if args.zero is None else DeepSpeed(ranks, {"zero_optimization": {"stage": args.zero}}, True, print)
+        )
         settings = conf(accum_grad=args.accum_grad)
         objective = NextToken(dropout=0.0, infinite=args.infinite)
         writer = CheckpointWriter(args.directory, {}, 1, 1) if ranks.is_first else None
-        train(training(objective, settings, ranks, CountingData(ranks, 13)), quiet(settings, ranks), writer)
+        train(training(objective, settings, ranks, CountingData(ranks, 13), engine), quiet(settings, ranks), writer)
 
 
 if __name__ == "__main__":
