@@ -157,7 +157,7 @@ def require_model(onnx_path: str) -> None:
 def _require_cuda(file: ModelFile, asked: str, why_not: str) -> None:
     if asked == CUDA and why_not:
         raise CosyFlowError(
-            f"{file.name}: cuda was asked for (--device, {VARIABLE}, or the run's device), and {why_not}; correct that, or"
+            f"{file.name}: cuda was asked for (--device, {VARIABLE}, or the run's device), and {why_not}; correct it or"
             " ask for auto or cpu"
         )
 

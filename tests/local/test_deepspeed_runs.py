@@ -15,8 +15,8 @@ import torch
 from cosyflow.checkpoint.official import load_official
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
-from cosyflow.training.process import run
 from cosyflow.training.language_model import build_language_model
+from cosyflow.training.process import run
 from tests.local.speech_corpus import make_speech_corpus, shortest_speech
 from tests.local.test_acoustic_training import arguments as acoustic
 from tests.local.test_resume import SMALL_MODEL, descendants, final_state, logged, options, wait_for_update
