@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 
 from cosyflow.errors import Problem, RefusalError
-from cosyflow.families import part_names
+from cosyflow.families import part, part_names
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="recipe, e.g. conf/cosyvoice2.yaml")
     parser.add_argument("--output_dir", required=True, help="folder to write to")
-    part = parser.add_argument_group("one part")
-    part.add_argument("--model", choices=part_names(), default=part_names()[0], help="which part the weights are of")
-    part.add_argument("--checkpoint", default="", help="weights to export, e.g. the averaged llm.pt")
+    one = parser.add_argument_group("one part")
+    one.add_argument("--model", choices=part_names(), default=part_names()[0], help="which part the weights are of")
+    one.add_argument("--checkpoint", default="", help="weights to export, e.g. the averaged llm.pt")
     complete = parser.add_argument_group(
         "a complete model directory, from which the official code and synthesize speak"
     )
@@ -26,9 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _help_of_weights(name: str) -> str:
     """A vocoder's file has another name in a training than in a model directory, as the official ones do."""
-    if name != "hifigan":
+    spoken, *trained = part(name).weights
+    if not trained:
         return "trained weights"
-    return "trained weights: hifigan.pt, as average writes it; hift.pt of a model directory is its generator alone"
+    return f"trained weights: {trained[0]}, as average writes it; {spoken} of a model directory is its generator alone"
 
 
 def run(args: argparse.Namespace) -> None:

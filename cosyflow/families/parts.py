@@ -44,6 +44,7 @@ HIFIGAN = Part(
     reads=("hifigan", "sample_rate", "token_frame_rate", "mel", "filter", "train_conf_gan"),
     unread={"train_conf_gan": ("tokens_per_step",)},
     reads_f0=True,
+    takes_turns=True,
     cut_by="flow",
 )
 """A mel spectrogram to a waveform: the vocoder, trained against its discriminators."""

@@ -48,7 +48,7 @@ def assemble_model_dir(recipe: Recipe, trained: Mapping[str, str], pretrained_di
     with scratch_folder() as folder:
         for part in parts:
             _rewrite(recipe, part, weights[part.name], folder)
-            alone = ", its generator alone" if part.name == "hifigan" else ""  # only a training needs discriminators
+            alone = ", its generator alone" if part.takes_turns else ""  # only a training needs discriminators
             say("export", f"{part.weights[0]} is {weights[part.name]}{alone}")
         made = _make_missing(recipe, folder, others)
         storage.upload_tree(folder, output_dir)

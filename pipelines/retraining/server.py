@@ -72,12 +72,12 @@ class Server:
 
     def end(self, run: str) -> None:
         """Ends a run that works. Raises as `start` does."""
-        with _told(self.host):
+        with _answered(self.host):
             self._client().terminate_run(run)
 
     def state(self, run: str) -> str:
         """`working`, `succeeded` or `failed`. Raises as `start` does."""
-        with _told(self.host):
+        with _answered(self.host):
             return STATES.get(self._client().get_run(run).state, WORKING)
 
     def _find(self, content: str, title: str) -> str:
@@ -92,7 +92,7 @@ class Server:
         predicate = {"operation": "IS_SUBSTRING", "key": "description", "stringValue": text}
         token = ""
         while True:
-            with _told(self.host):
+            with _answered(self.host):
                 page = self._client().list_runs(
                     page_token=token,
                     page_size=PAGE,
@@ -108,7 +108,7 @@ class Server:
         spec = retraining.spec
         facts = {"retraining": retraining.name, "content": content, "retry": spec.retry, "commit": commit}
         documents = list(yaml.safe_load_all(compiled(retraining)))
-        with _told(self.host):
+        with _answered(self.host):
             client = self._client()
             experiment = client.create_experiment(spec.experiment, namespace=self.namespace)
             body = _body(
@@ -128,7 +128,7 @@ class Server:
 
 
 @contextmanager
-def _told(host: str) -> Iterator[None]:
+def _answered(host: str) -> Iterator[None]:
     """Within the `with` body what the client raises becomes an error that says whether trying again may help."""
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError

@@ -1,4 +1,4 @@
-"""Tells the official settings files from recipes, and whose model they are of."""
+"""Knows the official settings files from recipes, and whose model they are of."""
 
 from __future__ import annotations
 

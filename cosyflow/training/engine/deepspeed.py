@@ -1,8 +1,8 @@
 """DeepSpeed: ZeRO shares out the optimizer (1), the gradients too (2) and the weights too (3) among the ranks.
 
-DeepSpeed keeps float32 weights here, and the models compute in the recipe's type as they do under torch_ddp: master
-weights of their own would be a second copy. What is saved is what torch_ddp saves, so that a run goes on under either
-engine and with any number of ranks; DeepSpeed's own checkpoints, which are read by unpickling, are never loaded.
+DeepSpeed keeps float32 weights here, and the models compute in the recipe's type as they do under torch_ddp: weights of
+another type would need a float32 copy. What is saved is what torch_ddp saves, so that a run goes on under either engine
+and with any number of ranks; DeepSpeed's own checkpoints, which are read by unpickling, are never loaded.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from cosyflow import storage
 from cosyflow.config.deepspeed import SETTING, DeepSpeedSettings, config_place, line_numbers, overruled, parse
 from cosyflow.config.training import GanTrainConf, TrainConf
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
+from cosyflow.families import part
 
 if TYPE_CHECKING:
     from cosyflow.config.options import TrainingOptions
@@ -31,8 +32,11 @@ def engine_problems(options: TrainingOptions) -> Iterator[Problem]:
     """What is wrong with the chosen engine, whatever the recipe says."""
     if options.train_engine != DEEPSPEED:
         return
-    if options.model == "hifigan":
-        text = "deepspeed trains one model by one optimizer, and hifigan is two, in turns on one batch; give torch_ddp"
+    if part(options.model).takes_turns:
+        text = (
+            f"deepspeed trains one model by one optimizer, and {options.model} is two, in turns on one batch; give"
+            " torch_ddp"
+        )
         yield Problem("train_engine", text)
     try:
         read_settings(options)
@@ -51,7 +55,8 @@ def recipe_problems(options: TrainingOptions, recipe: Recipe) -> Iterator[Proble
     if recipe.conf.compile:
         text = "does not go with train_engine deepspeed; leave it out, or give torch_ddp"
         yield Problem(f"{recipe.section}.compile", text)
-    budget = "tokens_per_step" if options.model == "llm" else "frames_per_step"
+    unread = part(options.model).unread.get(recipe.section, ())
+    (budget,) = (name for name in ("tokens_per_step", "frames_per_step") if name not in unread)
     for line in overruled(settings, recipe.conf, recipe.section, budget, recipe.file, _lines(recipe.file)):
         remedy = '; say "auto" there, or change the recipe' if options.strict else ""
         yield Problem(SETTING, line + remedy, is_warning=not options.strict)

@@ -59,7 +59,9 @@ def mirror(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 @pytest.fixture
 def run(speech: Path, tmp_path: Path) -> Mapping[str, Any]:
     """Settings of a whole run of that speech, whose models need only be there."""
-    for name in ("campplus.onnx", "speech_tokenizer_v2.onnx", "CosyVoice-BlankEN/config.json"):
+    models = ["campplus.onnx", "speech_tokenizer_v2.onnx"]
+    models += [f"CosyVoice-BlankEN/{name}" for name in ("config.json", "vocab.json", "merges.txt", "model.safetensors")]
+    for name in models:
         (tmp_path / "pretrained" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "pretrained" / name).write_text("{}")
     return {

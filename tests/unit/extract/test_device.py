@@ -79,7 +79,7 @@ def test_a_session_that_left_cuda_out_is_noticed(models: Path, monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     path = str(models / "campplus.onnx")
-    with pytest.raises(CosyFlowError, match=r"campplus\.onnx: cuda was asked for .*, and .*; mend that"):
+    with pytest.raises(CosyFlowError, match=r"campplus\.onnx: cuda was asked for .*, and .*; correct it"):
         OnnxModel.load(ModelFile(path, path, "cuda"), SPEAKER)
     model = OnnxModel.load(ModelFile(path, path), SPEAKER)
     assert model.provider == "CPU"

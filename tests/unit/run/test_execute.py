@@ -145,7 +145,8 @@ def test_a_manifest_tells_what_was_made_of_what_by_whom(world: World, monkeypatc
     assert (made.inputs, made.sources) == ([downloaded.digest], [downloaded.uri])
     assert made.files == {"text": len("dev: hello")}
     assert made.digests == {"text": hashlib.sha256(b"dev: hello").hexdigest()}
-    assert made.settings == {"place": f"{world.speech}/dev", "instruct": ""}
+    limits = {"min_level": -50.0, "max_cancelled": 20.0, "max_clipped": 0.01, "max_dc": 0.05}
+    assert made.settings == {"place": f"{world.speech}/dev", "instruct": "", "limits": limits}
     assert (made.counts["outputs"], made.details) == (10, {"rate": 0.5})
     assert (made.record, made.version) == (record.uri, PREPARE.version)
     assert made.made_by["cosyflow"] == __version__

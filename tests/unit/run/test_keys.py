@@ -170,9 +170,10 @@ def test_keys_are_described_as_far_as_they_are_known(world: World) -> None:
     fresh = describe_keys(record, Digests(record.digests))
     assert list(fresh)[:4] == ["download/train-a", "download/train-b", "download/dev", "prepare/train-a"]
     assert fresh["download/dev"]["key"]
+    limits = {"min_level": -50.0, "max_cancelled": 20.0, "max_clipped": 0.01, "max_dc": 0.05}
     assert fresh["prepare/dev"] == {
         "key": None, "version": STAGES["prepare"].version, "inputs": None,
-        "settings": {"place": f"{world.speech}/dev", "instruct": ""},
+        "settings": {"place": f"{world.speech}/dev", "instruct": "", "limits": limits},
     }  # fmt: skip
     made = finish(record)
     known = describe_keys(record, Digests(record.digests))

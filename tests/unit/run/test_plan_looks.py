@@ -135,7 +135,7 @@ def test_more_gpus_than_there_are_are_refused(refused: Refuse, monkeypatch: pyte
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_device_that_this_machine_has_not_is_refused(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert f"cuda is asked for, and {why_no_cuda()}; mend that" in refused(device="cuda").problems["device"][0]
+    assert f"cuda is asked for, and {why_no_cuda()}; correct that" in refused(device="cuda").problems["device"][0]
     monkeypatch.setenv("COSYFLOW_DEVICE", "cuda")
     assert "cuda is asked for (by COSYFLOW_DEVICE), and" in refused().problems["device"][0]
     assert "device" not in refused(device="cpu", num_nodes=0).problems

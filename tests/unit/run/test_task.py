@@ -156,15 +156,17 @@ def test_a_failure_is_told_in_a_line_and_left_for_the_report(
     assert (end.state, end.error) == ("failed", "the disk is full; make room")
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), KeyboardInterrupt()])
-def test_a_defect_is_left_for_the_report_and_goes_on(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
+@pytest.mark.parametrize(
+    ("error", "ends_with"), [(ZeroDivisionError("by zero"), SystemExit), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_defect_is_left_for_the_report_and_ends_the_task(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException, ends_with: type[BaseException]
 ) -> None:
     def fails(job: Job) -> StageResult:
         raise error
 
     work_small(monkeypatch, download=fails)
-    with pytest.raises(type(error)):
+    with pytest.raises(ends_with):
         Tasks(world, world.record()).run("download", subset="dev")
     assert left(world)["download", "dev"].error.startswith(type(error).__name__)
 

@@ -37,7 +37,8 @@ OF_A_RUN: dict[str, str] = {
     # the data
     "data_url": "download prepare",  # a folder; the Kaldi files name its audio by its place
     "pretrained_dir": "speaker-embedding speech-token train",  # with other files in it
-    "instruct": "prepare",
+    "text_column speaker_column audio_column dev_share dev_seed": "download",
+    "instruct check_audio min_level max_clipped max_dc max_cancelled": "prepare",
     "num_utts_per_parquet f0 reject_dir": "parquet",
     "train_subsets dev_subsets": "merge",
     "test_subsets": "",
@@ -65,6 +66,7 @@ OF_A_RECIPE: list[tuple[str, str, str]] = [
     ("mel.hop_size", ALL, "parquet train"),
     ("mel.*", "llm", ""),
     ("mel.*", ALL, "train"),
+    ("gate.*", ALL, ""),  # what a decision about a finished model goes by
     # the language model: what sampling draws is no part of its weights, nor of an exported file
     ("llm.sampling.*", ALL, ""),
     ("llm.*", "llm", "train export"),
@@ -228,6 +230,9 @@ def other_values(world: World) -> dict[str, Any]:
         "deepspeed_config": "conf/other.json",
         "resources": {"train": {"memory_limit": "8Gi"}},
         "f0": "fast",
+        "max_clipped": 0.5,
+        "max_dc": 0.5,
+        "dev_share": 0.5,
     }
 
 
