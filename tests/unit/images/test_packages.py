@@ -67,7 +67,8 @@ def test_a_whole_run_is_planned_with_what_the_base_image_has(
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     (tmp_path / "models" / "CosyVoice-BlankEN").mkdir()
-    (tmp_path / "models" / "CosyVoice-BlankEN" / "config.json").write_text("{}")
+    for file in ("config.json", "vocab.json", "merges.txt", "model.safetensors"):
+        (tmp_path / "models" / "CosyVoice-BlankEN" / file).write_text("{}")
     settings = {
         "data_root": str(tmp_path / "data"),
         "data_url": str(tmp_path / "corpus"),
