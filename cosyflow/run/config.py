@@ -234,7 +234,7 @@ def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
         except RefusalError as refusal:
             problems += refusal.problems
             for problem in refusal.problems:
-                values.pop(problem.setting)
+                values.pop(problem.setting, None)  # of which there may be more than one problem
                 values.setdefault("data_root", "")
 
 

@@ -26,7 +26,7 @@ from cosyflow.config import yaml_text
 from cosyflow.config.load import load_config
 from cosyflow.corpus.archive import ArchiveError, unpack
 from cosyflow.dataset.shard import read_list
-from cosyflow.errors import AudioError, CosyFlowError
+from cosyflow.errors import AudioError, CosyFlowError, RefusalError
 from cosyflow.release.average import average_weights
 from cosyflow.run import config
 from cosyflow.run.ends import read_ends
@@ -55,6 +55,12 @@ def test_yaml_is_read_or_refused(text: str, problem: str) -> None:
     with pytest.raises(yaml.MarkedYAMLError) as refused:
         yaml_text.load(text)
     assert problem in str(refused.value.problem)
+
+
+def test_two_things_that_are_wrong_with_one_setting_are_both_named() -> None:
+    with pytest.raises(RefusalError) as refused:
+        config.from_parameters({"data_root": "/data", "resources": {"added": {"a": "1"}}})
+    assert [problem.setting for problem in refused.value.problems] == ["resources", "resources"]
 
 
 @pytest.mark.parametrize("text", ["[" * 1000, BOMB, "a: 2001-13-45"], ids=["deep", "bomb", "date"])
