@@ -16,6 +16,7 @@ from cosyflow import storage
 from cosyflow.errors import CosyFlowError
 from cosyflow.extract.device import AUTO, CPU, CUDA, PROVIDER, VARIABLE, asked_for, why_no_cuda, why_not_loaded
 from cosyflow.pretrained import STAND_IN_KEY, how_to_get
+from cosyflow.unexpected import reading
 
 Array = NDArray[Any]
 
@@ -119,7 +120,8 @@ class OnnxModel:
 
     @property
     def is_stand_in(self) -> bool:
-        metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        with reading(self.file.name, "an ONNX model"):  # its texts need not be any
+            metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         return STAND_IN_KEY in metadata
 
     @property
