@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
 from cosyflow import storage
 from cosyflow.checkpoint.files import UnreadableError, read_file
@@ -128,6 +127,8 @@ def load(checkpoint: Checkpoint, verify: bool = True) -> Resumption:
     state = _read(checkpoint.state, verify)
     if state.get("format") != STATE_FORMAT:
         raise UnusableError(f"{checkpoint.name}{STATE} is of another version of CosyFlow")
+    from pydantic import TypeAdapter  # a training imports with PyTorch, transformers and numpy alone
+
     try:
         position = TypeAdapter(Position).validate_python(asdict(Position(**state["position"])))
         fingerprint, optimizer = str(state["fingerprint"]), dict(state["optimizer"])

@@ -105,7 +105,7 @@ def write_hugging_face(state: State, folder: Path, name: str) -> None:
     ("index", "said"),
     [
         ("{", "not the index of shards"),
-        ('{"weight_map": {"a": "../other/llm.pt"}}', "weight_map does not name files beside it"),
+        ('{"weight_map": {"a": "../other/llm.pt"}}', "weight_map does not name files next to it"),
         ('{"weight_map": {"a": "b.safetensors"}}', "b.safetensors: no such checkpoint file"),
         ('{"weight_map": {"a": "shard.bin"}}', "shard.bin: a is missing, which .* says is there"),
     ],

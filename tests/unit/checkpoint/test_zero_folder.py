@@ -142,7 +142,8 @@ import sys, torch, deepspeed
 stage, folder = int(sys.argv[1]), sys.argv[2]
 deepspeed.init_distributed(dist_backend="gloo")
 torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.BatchNorm1d(7), torch.nn.Linear(7, 3, bias=False))
+model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.LayerNorm(7), torch.nn.Linear(7, 3, bias=False))
+model.register_buffer("seen", torch.ones(3))
 config = {"train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": True}, "zero_optimization": {"stage": stage},
           "optimizer": {"type": "AdamW", "params": {"lr": 0.01, "torch_adam": True}}}
 engine = deepspeed.initialize(model=model, model_parameters=list(model.parameters()), config=config)[0]

@@ -167,7 +167,7 @@ MANY = "a: &a [x]\n" + "".join(
         (official(input_frame_rate="50"), "is 50 and token_frame_rate is 25; both are token_frame_rate"),
         (official(sampling="!name:my.sampling"), "llm.sampling is my.sampling; with this llm the official code has"),
         (official(truncate_length="long"), "truncate.truncate_length is 'long', which it cannot be"),
-        (MANY, "more than 100,000 values"),
+        (MANY, "more than 1000000 values"),
         ("a: " + "[" * 900, "a.yaml"),
     ],
 )  # fmt: skip

@@ -221,8 +221,13 @@ def test_the_task_that_trains_alone_mounts_the_launchers_token(tmp_path: Path) -
     (compiled,) = compile_pipelines(tmp_path)
     _, platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    mounted = {name: executor["secretAsVolume"] for name, executor in executors.items() if "secretAsVolume" in executor}
-    ((volume,),) = mounted.values()
+    mounted = {
+        name: volume
+        for name, executor in executors.items()
+        for volume in executor.get("secretAsVolume", [])
+        if volume["secretName"] == LAUNCHER_SECRET
+    }
+    (volume,) = mounted.values()
     assert set(mounted) == {"exec-train"}
     assert (volume["secretName"], volume["mountPath"], volume["optional"]) == (LAUNCHER_SECRET, LAUNCHER_FOLDER, True)
 

@@ -48,6 +48,12 @@ def is_reached(moment: str, folder: Path) -> bool:
     return database.exists() and count_versions(database) > 0
 
 
+def is_whole(database: Path) -> bool:
+    """Whether its migration has ended, which writes its number last."""
+    with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True) as connection:
+        return connection.execute("SELECT count(*) FROM alembic_version").fetchone()[0] == 1
+
+
 def count_versions(database: Path) -> int:
     try:
         with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True) as connection:
@@ -71,8 +77,7 @@ def test_a_registration_that_is_stopped_at_any_moment_ends_with_one_version(
         process.send_signal(number)
         output, _ = process.communicate(timeout=300)
         assert "Traceback" not in output
-        if moment in MOMENTS[:3]:
-            assert not (tmp_path / "mlflow.db").exists(), moment
+        assert not (tmp_path / "mlflow.db").exists() or is_whole(tmp_path / "mlflow.db"), moment
     last = register(tmp_path)
     output, _ = last.communicate(timeout=300)
     assert last.returncode == 0, output

@@ -332,10 +332,3 @@ def test_help_does_not_import_mlflow() -> None:
         "assert 'mlflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-@pytest.mark.parametrize("action", ["compare", "promote", "rollback"])
-def test_what_is_not_there_yet_is_not_offered(action: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["models", action, MODEL])
-    assert end.value.code == 2
