@@ -100,6 +100,11 @@ def read_settings(uri: str) -> JobSettings:
     if named:
         text = "would stand in the job's manifest; refer to a Secret: valueFrom: {secretKeyRef: {name: ..., key: ...}}"
         raise RefusalError(Problem("job", f"{uri}: env: the value of {name} {text}") for name in named)
+    try:
+        devices_of(settings)
+    except (AttributeError, TypeError, ValueError) as error:
+        text = f"{uri}: resources: a pod's devices are a whole number, e.g. limits: {{nvidia.com/gpu: 8}} ({error})"
+        raise RefusalError([Problem("job", text)]) from error
     return settings
 
 

@@ -27,6 +27,7 @@ from cosyflow.config.load import load_config
 from cosyflow.corpus.archive import ArchiveError, unpack
 from cosyflow.dataset.shard import read_list
 from cosyflow.errors import AudioError, CosyFlowError, RefusalError
+from cosyflow.launch.settings import read_settings
 from cosyflow.release.average import average_weights
 from cosyflow.run import config
 from cosyflow.run.ends import read_ends
@@ -61,6 +62,13 @@ def test_two_things_that_are_wrong_with_one_setting_are_both_named() -> None:
     with pytest.raises(RefusalError) as refused:
         config.from_parameters({"data_root": "/data", "resources": {"added": {"a": "1"}}})
     assert [problem.setting for problem in refused.value.problems] == ["resources", "resources"]
+
+
+@pytest.mark.parametrize("limits", ["{nvidia.com/gpu: null}", "{nvidia.com/gpu: many}", "[1]"])
+def test_devices_that_are_no_number_are_refused(limits: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(f"resources: {{limits: {limits}}}\n", encoding="utf-8")
+    with pytest.raises(RefusalError, match="job.yaml: resources: a pod's devices are a whole number"):
+        read_settings(str(tmp_path / "job.yaml"))
 
 
 @pytest.mark.parametrize("text", ["[" * 1000, BOMB, "a: 2001-13-45"], ids=["deep", "bomb", "date"])
