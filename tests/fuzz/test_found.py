@@ -67,7 +67,7 @@ def test_two_things_that_are_wrong_with_one_setting_are_both_named() -> None:
 @pytest.mark.parametrize("limits", ["{nvidia.com/gpu: null}", "{nvidia.com/gpu: many}", "[1]"])
 def test_devices_that_are_no_number_are_refused(limits: str, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(f"resources: {{limits: {limits}}}\n", encoding="utf-8")
-    with pytest.raises(RefusalError, match="job.yaml: resources: a pod's devices are a whole number"):
+    with pytest.raises(RefusalError, match=r"job\.yaml: resources: a pod's devices are a whole number"):
         read_settings(str(tmp_path / "job.yaml"))
 
 
