@@ -24,7 +24,13 @@ class TokenCorpus:
     qwen2: str
 
 
-def make_token_corpus(directory: Path, num_train: int = 24, num_dev: int = 6, rejected: bool = False) -> TokenCorpus:
+def make_token_corpus(
+    directory: Path,
+    num_train: int = 24,
+    num_dev: int = 6,
+    rejected: bool = False,
+    tokens_per_second: int = TOKENS_PER_SECOND,
+) -> TokenCorpus:
     """Utterances whose speech tokens (all below 600) are runs that belong to their words, so that a model can learn.
 
     With `rejected` there is worse speech too, in which every run is that of another word; the first one has none.
@@ -32,13 +38,20 @@ def make_token_corpus(directory: Path, num_train: int = 24, num_dev: int = 6, re
     rng = np.random.default_rng(0)
     make_qwen2_folder(directory / "qwen2", seed=0)
     return TokenCorpus(
-        train_list=_write_set(directory / "train", rng, num_train, 2, rejected),
-        dev_list=_write_set(directory / "dev", rng, num_dev, 1, rejected),
+        train_list=_write_set(directory / "train", rng, num_train, 2, rejected, tokens_per_second),
+        dev_list=_write_set(directory / "dev", rng, num_dev, 1, rejected, tokens_per_second),
         qwen2=str(directory / "qwen2"),
     )
 
 
-def _write_set(directory: Path, rng: np.random.Generator, num_utterances: int, num_shards: int, rejected: bool) -> str:
+def _write_set(
+    directory: Path,
+    rng: np.random.Generator,
+    num_utterances: int,
+    num_shards: int,
+    rejected: bool,
+    tokens_per_second: int,
+) -> str:
     directory.mkdir(parents=True)
     shards = []
     for number, rows in enumerate(np.array_split(np.arange(num_utterances), num_shards)):
@@ -58,7 +71,7 @@ def _write_set(directory: Path, rng: np.random.Generator, num_utterances: int, n
         if rejected:
             worse = [_speak([(word + 5) % len(WORDS) for word in text[1:]]) for text in texts]
             columns["reject_speech_token"] = [worse[place] if row else None for place, row in enumerate(rows)]
-        samples = [len(tokens) * SAMPLE_RATE // TOKENS_PER_SECOND for tokens in speech]
+        samples = [len(tokens) * SAMPLE_RATE // tokens_per_second for tokens in speech]
         notes = ShardNotes("", samples, [SAMPLE_RATE] * len(rows), [len(tokens) for tokens in speech])
         shards.append(str(directory / shard_name(number)))
         write_shard(shards[-1], columns, notes)
