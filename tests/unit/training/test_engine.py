@@ -30,7 +30,7 @@ def test_every_engine_that_can_be_chosen_is_there() -> None:
 def test_an_engine_whose_package_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = Arguments(config="c", train_data="t", cv_data="v", model_dir="m", train_engine="deepspeed")
     check_supported(chosen)
-    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as if it were not installed, also where it was imported
     with pytest.raises(RefusalError, match=r"deepspeed: is not installed; install cosyflow\[deepspeed\]"):
         check_supported(chosen)
 
