@@ -42,18 +42,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from cosyflow.cli.model_recipe import recipe_of_model
     from cosyflow.evaluation.evaluate import Evaluation, evaluate
     from cosyflow.evaluation.judges.named import find_judges
     from cosyflow.evaluation.report import table
     from cosyflow.evaluation.speaking import inspect_model
 
     _refuse(args)
-    recipe = _recipe(args.model_dir, args.config, args.set, "--config")
+    recipe = recipe_of_model(args.model_dir, args.config, args.set, "--config")
     candidate = inspect_model(args.model_dir, recipe)
     champion = None
     if args.champion:
         config = args.champion_config or args.config
-        champion = inspect_model(args.champion, _recipe(args.champion, config, args.set, "--champion_config"))
+        champion = inspect_model(args.champion, recipe_of_model(args.champion, config, args.set, "--champion_config"))
     wanted = Evaluation(
         entries=_entries(args),
         list_uri=" ".join(args.list),
@@ -87,18 +88,6 @@ def _refuse(args: argparse.Namespace) -> None:
             problems.append(Problem(f"--{name}", f"{getattr(args, name)} is negative; give 0 or more"))
     if problems:
         raise RefusalError(problems)
-
-
-def _recipe(model_dir: str, config: str, overrides: list[str], option: str) -> Recipe:
-    from cosyflow.evaluation.sizes import official_settings, read_sizes
-    from cosyflow.run.recipes import load_recipe
-
-    if config:
-        return load_recipe(config, overrides)
-    settings = official_settings(model_dir)
-    if settings is None:
-        raise RefusalError([Problem(option, f"{model_dir} has no official settings; name the recipe of the model")])
-    return read_sizes(settings, overrides)
 
 
 def _entries(args: argparse.Namespace) -> list[Entry]:

@@ -17,9 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from cosyflow.checkpoint.official import save_official
+from cosyflow.config.load import load_config
+from cosyflow.models.flow.model import build_flow
+from cosyflow.models.vocoder.hift import HiFTGenerator
 from cosyflow.standins.corpus import serve
+from cosyflow.training.language_model import build_language_model
 from tests.outside.commands import ROOT
-from tests.outside.tiny_run import DEV, MARKS, TRAIN, Places, make_places
+from tests.outside.tiny_run import DEV, MARKS, MODEL, TRAIN, Places, make_places, run_options
 
 USER = 12345
 CLEAN = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
@@ -112,3 +117,27 @@ def test_the_stages_and_tools_one_by_one(places: Places, url: str) -> None:
     run(places, COSYFLOW, "export", *tiny, *export)
     run(places, COSYFLOW, "import", work / "corpus" / DEV, own / "imported", "--dry-run")
     run(places, COSYFLOW, "gc", "--data-root", own)
+
+
+def test_the_whole_pipeline_and_what_follows_it(places: Places, url: str) -> None:
+    """One command runs every stage, with MLflow's registry as a file; its model is looked up, and registered by hand."""
+    run(places, sys.executable, "-m", "pipelines", "run", *run_options(places, url, "whole"))
+    registry = ("--mlflow_uri", places.mlflow_uri)
+    assert "version 1" in run(places, COSYFLOW, "models", "lineage", MODEL, "--verify", *registry)
+    assert "candidate" in run(places, COSYFLOW, "models", "list", MODEL, *registry)
+    (model,) = places.data_root.glob("**/average/*/*/llm.pt")
+    run(places, COSYFLOW, "register", f"by-hand={model}", "--output_dir", places.folder / "by-hand", *registry)
+
+
+def test_a_model_speaks(places: Places) -> None:
+    models, config = places.folder / "models", ROOT / "conf/cosyvoice2.tiny.yaml"
+    recipe = load_config(config)
+    shutil.copytree(places.folder / "pretrained", models)
+    save_official(build_language_model(recipe.llm), models / "llm.pt")
+    save_official(build_flow(recipe.flow), models / "flow.pt")
+    save_official(HiFTGenerator(recipe.hifigan.generator), models / "hift.pt")
+    prompt = next((places.corpus / DEV).rglob("*.wav"))
+    voice = ("--prompt_wav", prompt, "--prompt_text", prompt.with_suffix(".normalized.txt").read_text())
+    model = ("--model_dir", models, "--config", config)
+    run(places, COSYFLOW, "synthesize", *model, "--text", "A lamp.", *voice, "-o", "spoken.wav")
+    assert (places.folder / "spoken.wav").stat().st_uid == USER

@@ -68,6 +68,11 @@ def make_places(folder: Path) -> Places:
 
 def run_pipeline(places: Places, url: str, run_name: str, *words: str) -> subprocess.CompletedProcess[str]:
     """`python -m pipelines run` with everything that its numbers depend on, in either spelling."""
+    return pipelines("run", *run_options(places, url, run_name), *words)
+
+
+def run_options(places: Places, url: str, run_name: str) -> list[str]:
+    """What `python -m pipelines run` is given."""
     given = {
         "--run-dir": places.folder / "runs" / run_name,
         "--data_root": places.data_root,
@@ -86,7 +91,7 @@ def run_pipeline(places: Places, url: str, run_name: str, *words: str) -> subpro
     }
     settings = [f"train_conf.{setting}" for setting in (f"max_epoch={EPOCHS}", "log_interval=1", "seed=1234")]
     options = [str(word) for pair in given.items() for word in pair]
-    return pipelines("run", *options, "--no-pin-memory", "--no-use_amp", "--overrides", *settings, *words)
+    return [*options, "--no-pin-memory", "--no-use_amp", "--overrides", *settings]
 
 
 def manifest_files(places: Places) -> dict[Path, bytes]:

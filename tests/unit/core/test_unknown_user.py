@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import pwd
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_what_libraries_keep_goes_elsewhere_where_the_home_cannot_be_written(
     assert os.environ["MPLCONFIGDIR"] == "/own"
     assert Path(os.environ["XDG_CACHE_HOME"]).is_relative_to(tempfile.gettempdir())
     assert CACHES.keys() <= os.environ.keys()
+
+
+def test_programs_learn_where_temporary_files_may_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python finds a place where /tmp cannot be written; mktemp, which KFP's local runner starts, does not look for one."""
+    monkeypatch.setenv("TMPDIR", "")
+    monkeypatch.delenv("TMPDIR")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    make_user_known()
+    made = subprocess.run(["mktemp"], capture_output=True, text=True, check=True).stdout.strip()
+    assert Path(made).parent == tmp_path
 
 
 def test_a_known_user_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from cosyflow.config.recipe import Recipe
 from cosyflow.evaluation.judges.packaged import SOURCES, _locate
 from cosyflow.evaluation.listing import Entry, write_list
 from cosyflow.evaluation.measures import METRICS
-from cosyflow.evaluation.sizes import official_settings, read_sizes
+from cosyflow.synthesis.sizes import official_settings, read_sizes
 from cosyflow.standins.models import make_stand_ins
 from tests.unit.evaluation.conftest import CONFIG, SMALLER, record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from cosyflow.checkpoint.official import save_official
 from cosyflow.cli import main
 from cosyflow.config.load import load_config
+from cosyflow.config.official.write import write_official
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.vocoder.gan import HiFiGan
 from cosyflow.models.vocoder.hift import HiFTGenerator
@@ -26,6 +28,12 @@ from cosyflow.training.language_model import build_language_model
 CONF = Path(__file__).resolve().parents[3] / "conf"
 VERSIONS = ("cosyvoice", "cosyvoice2", "cosyvoice3")
 SMALLER = ["flow.matching.n_timesteps=2", "hifigan.generator.base_channels=16", "llm.sampling.top_k=3"]
+FIXED_OFFICIALLY = [
+    "flow.matching.n_timesteps=2",
+    "flow.encoder.num_up_blocks=1",
+    "flow.encoder.pre_lookahead_channels=64",
+]
+"""Sizes of the tiny recipe that the official code has as constants, and so no settings for."""
 TEXT, PROMPT_TEXT = "A lamp.", "The harbour was quiet."
 
 
@@ -148,6 +156,24 @@ def test_the_command_writes_a_wav(model_dirs: Callable[[str], Path], prompt_wav:
     expected, _ = synthesize(str(model_dirs("cosyvoice2")), recipe, TEXT, prompt_wav, PROMPT_TEXT, seed=1)
     assert sample_rate == 24000
     np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-4)  # 16 bits
+
+
+def test_a_model_directory_brings_the_sizes_of_its_models(
+    model_dirs: Callable[[str], Path], prompt_wav: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those that are released do; one without them needs a recipe. What such files can't say is set."""
+    models, outputs = tmp_path / "models", [tmp_path / "a.wav", tmp_path / "b.wav"]
+    recipe = load_config(CONF / "cosyvoice2.tiny.yaml", SMALLER)
+    shutil.copytree(model_dirs("cosyvoice2"), models)
+    words = ["synthesize", "--model_dir", str(models), "--text", TEXT, "--prompt_wav", prompt_wav]
+    words += [word for setting in FIXED_OFFICIALLY for word in ("--set", setting)]
+    words += ["--prompt_text", PROMPT_TEXT, "--output"]
+    assert main([*words, str(outputs[0])]) == 2
+    assert "has no official settings; name the recipe of the model" in capsys.readouterr().err
+    (models / "cosyvoice2.yaml").write_text(write_official(recipe))
+    assert main([*words, str(outputs[0])]) == 0
+    assert run(models, prompt_wav, outputs[1]) == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
 @pytest.mark.parametrize(
