@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from cosyflow.errors import Problem, RefusalError
 
 if TYPE_CHECKING:
-    from cosyflow.config.recipe import Recipe
     from cosyflow.evaluation.listing import Entry
 
 

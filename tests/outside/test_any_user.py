@@ -120,7 +120,7 @@ def test_the_stages_and_tools_one_by_one(places: Places, url: str) -> None:
 
 
 def test_the_whole_pipeline_and_what_follows_it(places: Places, url: str) -> None:
-    """One command runs every stage, with MLflow's registry as a file; its model is looked up, and registered by hand."""
+    """One command runs every stage, with MLflow's registry as a file; its model is found, and registered by hand."""
     run(places, sys.executable, "-m", "pipelines", "run", *run_options(places, url, "whole"))
     registry = ("--mlflow_uri", places.mlflow_uri)
     assert "version 1" in run(places, COSYFLOW, "models", "lineage", MODEL, "--verify", *registry)

@@ -48,7 +48,7 @@ def test_what_libraries_keep_goes_elsewhere_where_the_home_cannot_be_written(
 
 
 def test_programs_learn_where_temporary_files_may_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python finds a place where /tmp cannot be written; mktemp, which KFP's local runner starts, does not look for one."""
+    """Python finds one where /tmp cannot be written; mktemp, which KFP's local runner starts, does not look for it."""
     monkeypatch.setenv("TMPDIR", "")
     monkeypatch.delenv("TMPDIR")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
