@@ -23,8 +23,8 @@ from cosyflow.config.recipe import Recipe
 from cosyflow.evaluation.judges.packaged import SOURCES, _locate
 from cosyflow.evaluation.listing import Entry, write_list
 from cosyflow.evaluation.measures import METRICS
-from cosyflow.synthesis.sizes import official_settings, read_sizes
 from cosyflow.standins.models import make_stand_ins
+from cosyflow.synthesis.sizes import official_settings, read_sizes
 from tests.unit.evaluation.conftest import CONFIG, SMALLER, record
 
 SETTINGS = [word for setting in SMALLER for word in ("--set", setting)]
