@@ -9,6 +9,7 @@ from urllib.parse import quote
 from cosyflow.credentials import WEB, Login, login_for, whole, withdrawn_login
 from cosyflow.errors import CosyFlowError
 from cosyflow.mlflow_server.database import file_of, make_database
+from cosyflow.mlflow_server.failures import disk_error, quiet_errors
 
 LOGIN_VARIABLES = USER_VARIABLE, PASSWORD_VARIABLE, TOKEN_VARIABLE = (
     "MLFLOW_TRACKING_USERNAME",
@@ -25,7 +26,7 @@ def connect(address: str, **limits: int) -> Any:
         limits: MLFLOW_HTTP_REQUEST_ variables, by the rest of their names; those of the environment count before them.
 
     Raises:
-        CosyFlowError: the address is of a file that MLflow cannot use.
+        CosyFlowError: the address is of a file that MLflow cannot use; DiskError: its disk is full or fails.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for name, value in limits.items():
@@ -33,11 +34,14 @@ def connect(address: str, **limits: int) -> Any:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    quiet_errors()
     complete = _with_login(address)
     try:
         make_database(complete)
         return MlflowClient(tracking_uri=complete, registry_uri=complete)
     except Exception as error:
+        if failed := disk_error(complete, error):
+            raise failed from error
         file = file_of(complete)
         if file is None or isinstance(error, MlflowException | OSError):
             raise

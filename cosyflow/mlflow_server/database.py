@@ -34,8 +34,13 @@ def make_database(address: str) -> None:
         for leftover in file.parent.glob(f".{file.name}.*{UNFINISHED}*"):  # also a journal
             leftover.unlink()
         new = file.with_name(f".{file.name}.{secrets.token_hex(6)}{UNFINISHED}")
-        _migrate(new)
-        new.replace(file)
+        try:
+            _migrate(new)
+            new.replace(file)
+        except Exception:
+            for path in file.parent.glob(f"{new.name}*"):
+                path.unlink(missing_ok=True)
+            raise
 
 
 def _is_there(file: Path) -> bool:

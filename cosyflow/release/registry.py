@@ -12,6 +12,7 @@ from typing import Any
 from cosyflow.credentials import TRACKING_VARIABLE, tracking_address, withdraw
 from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.mlflow_server import connect
+from cosyflow.mlflow_server.failures import disk_error
 
 SQLITE = "sqlite:///"
 PAGE = 200
@@ -50,6 +51,8 @@ def registry_errors(address: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if failed := disk_error(address, error):
+            raise failed from error
         raise CosyFlowError(f"{address}: the model registry does not answer as it should: {error.message}") from error
 
 

@@ -14,7 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from cosyflow.cli import main
+from cosyflow.disk import ROOM
 from cosyflow.mlflow_server.database import UNFINISHED
+from tests.unit.disks import fill
 from tests.unit.packages import CHECKOUT
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
@@ -97,6 +99,27 @@ def test_several_first_uses_at_once_make_one_database(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_the_same_command_goes_on_when_there_is_room(
+    small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While the database is made, and when it is there."""
+    (tmp_path / "llm.pt").write_bytes(b"weights")
+    database, half = small_disk / "mlflow.db", 200_000
+    for name, left in (("first", half), ("second", 0)):
+        words = [f"{name}={tmp_path / 'llm.pt'}", "--output_dir", str(tmp_path / name)]
+        ballast, before = fill(small_disk, left), database.exists()
+        assert main(["register", *words, "--mlflow_uri", f"sqlite:///{database}"]) == 1
+        errors = capsys.readouterr().err
+        assert "Traceback" not in errors
+        assert f"error: {database}: database or disk is full; {ROOM}" in errors.splitlines()[-1]
+        assert database.exists() == before
+        assert not list(small_disk.glob(f"*{UNFINISHED}*"))
+        ballast.unlink()
+        assert main(["register", *words, "--mlflow_uri", f"sqlite:///{database}"]) == 0
+    assert count_versions(database) == 2
 
 
 def test_a_database_that_was_left_unfinished_is_named_with_what_to_do(
