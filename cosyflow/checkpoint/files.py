@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from cosyflow import storage
 from cosyflow.checkpoint.pickles import strange_objects
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, PlaceError
 from cosyflow.unexpected import describe
 
 _REASON_LENGTH = 200
@@ -55,9 +56,31 @@ def read_file(path: Path, *, mapped: bool = False, verified: bool = False, stand
 
 
 def write_file(content: Any, uri: str) -> None:
-    """Writes a `.pt` file that appears whole under its name, or not at all."""
+    """Writes a `.pt` file that appears whole under its name, or not at all, and reads it back.
+
+    Raises:
+        PlaceError: it cannot be written, or other bytes are read than were written.
+    """
     with storage.open_write(uri) as stream:
-        torch.save(content, stream)
+        hashing = _Hashing(stream)
+        torch.save(content, hashing)
+    if storage.digest(uri) != hashing.digest.hexdigest():
+        raise PlaceError(f"{uri}: other bytes are read than were written; look after the disk, or take another place")
+
+
+class _Hashing:
+    """Passes on what is written, and knows its digest."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _read_safetensors(path: Path) -> Any:

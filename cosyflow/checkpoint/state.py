@@ -75,7 +75,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model at one moment, gathered from all ranks. Its tensors may be those that the next update changes."""
+    """A model at one moment, gathered from all ranks: on the host, in memory that nothing else changes.
+
+    It is whole on the first rank, and empty on the others.
+    """
 
     weights: Mapping[str, torch.Tensor]
     """State dict with the official keys."""
@@ -95,6 +98,23 @@ class Resumption:
     """Of the checkpoint."""
     world_size: int | None = None
     """Ranks of the run that wrote it; None when it does not say."""
+
+
+def on_host(content: Any) -> Any:
+    """A copy of the tensors in dictionaries, lists and tuples, on the host; a tensor of two names stays one."""
+    copies: dict[tuple[int, torch.Size, tuple[int, ...]], torch.Tensor] = {}
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            place = (value.data_ptr(), value.shape, value.stride())
+            if place not in copies:
+                copies[place] = value.detach().to("cpu", copy=True)
+            return copies[place]
+        if isinstance(value, Mapping):
+            return {key: copied(entry) for key, entry in value.items()}
+        return type(value)(map(copied, value)) if isinstance(value, list | tuple) else value
+
+    return copied(content)
 
 
 class UnusableError(CosyFlowError):

@@ -15,8 +15,8 @@ from itertools import islice
 
 import torch
 
+from cosyflow.checkpoint.background import BackgroundWriter
 from cosyflow.checkpoint.state import Position, Resumption
-from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import TrainConf
 from cosyflow.errors import CosyFlowError
 from cosyflow.training.engine.base import Engine, Learner
@@ -56,7 +56,7 @@ class Ending:
 def train(
     training: Training,
     telemetry: Telemetry,
-    checkpoints: CheckpointWriter | None,
+    checkpoints: BackgroundWriter | None,
     resumption: Resumption | None = None,
     stop: StopRequest | None = None,
     max_updates: int | None = None,
@@ -66,7 +66,7 @@ def train(
     Args:
         training: what, on what, and how.
         telemetry: observes what happens, and changes nothing of it.
-        checkpoints: None on every rank but the first.
+        checkpoints: None on every rank but the first. They are being written yet when this returns.
         resumption: the weights, the optimizer and the position to go on from; None starts at the beginning.
         stop: ends the run early, after a checkpoint.
         max_updates: ends the run at this number of updates, counted over all starts.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from cosyflow.credentials import protect
@@ -87,6 +88,7 @@ def run(arguments: Arguments) -> Ending:
 
 def _train(setup: Setup, stop: StopRequest) -> Ending:
     """Trains the part, with checkpoints and metrics written by the first rank."""
+    from cosyflow.checkpoint.background import BackgroundWriter
     from cosyflow.checkpoint.writer import CheckpointWriter
     from cosyflow.training.engine import ENGINES
     from cosyflow.training.loop import Training, train
@@ -118,13 +120,15 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
     writer, tracker = None, Tracker()
     if ranks.is_first:
         done = resumption.position.update if resumption else 0
-        writer = CheckpointWriter(arguments.model_dir, setup.settings, conf.keep_last, conf.keep_best, done)
+        kept = (conf.keep_last, conf.keep_best)
+        writer = BackgroundWriter(CheckpointWriter(arguments.model_dir, setup.settings, *kept, done), setup.log)
         tracker = Tracker(sinks(arguments, setup.settings, done))
     peak = peak_flops(ranks.device) if setup.compute_dtype == "bfloat16" else None
     telemetry = Telemetry(conf, ranks, setup.log, tracker.write, peak)
     finished = False
     try:
-        ending = train(training, telemetry, writer, resumption, stop, arguments.max_steps)
+        with writer or nullcontext():
+            ending = train(training, telemetry, writer, resumption, stop, arguments.max_steps)
         finished = ending.finished
     finally:
         tracker.close(finished)

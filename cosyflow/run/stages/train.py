@@ -215,7 +215,7 @@ def arguments_of(record: Record, lists: str, output: str, recipe: str) -> Argume
         checkpoint=_checkpoint(record),
         qwen_pretrain_path=qwen,
         tokenizer_path="" if qwen else run.pretrained_dir,
-        tensorboard_dir="" if not output or storage.is_remote(output) else storage.join(output, "tensorboard"),
+        tensorboard_dir=storage.join(output, "tensorboard") if output else "",
         run_name=record.model_name,
     )
 

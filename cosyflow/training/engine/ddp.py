@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from cosyflow.checkpoint.state import Snapshot
+from cosyflow.checkpoint.state import Snapshot, on_host
 from cosyflow.training.engine.base import Engine, Learner
 from cosyflow.training.objective import Outcome
 from cosyflow.training.optimizer import scale_and_clip
@@ -27,8 +27,10 @@ class TorchDDP(Engine):
         return _Replica(part, optimizer, self.ranks)
 
     def save(self, model: torch.nn.Module) -> Snapshot:
+        if not self.ranks.is_first:
+            return Snapshot({}, {})
         states = {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
-        return Snapshot(model.state_dict(), states.get("", states))
+        return Snapshot(*on_host((model.state_dict(), states.get("", states))))
 
     def load(self, model: torch.nn.Module, snapshot: Snapshot) -> None:
         model.load_state_dict(dict(snapshot.weights))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cosyflow.training.tracking import Tracker
+from cosyflow import storage
+from cosyflow.training.tracking import Tracker, tensorboard
 from cosyflow.training.tracking import mlflow as ours
 from cosyflow.training.tracking.metrics_file import MetricsFile
 from cosyflow.training.tracking.mlflow import RUN_FILE, SPOOL_FILE, Mlflow, MlflowRun, noted_run
@@ -48,6 +49,33 @@ def test_tensorboard_gets_the_values(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(4, 2.5)]
+
+
+def test_tensorboard_in_a_store_gets_the_values_of_every_start(
+    s3_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there while the training goes on, and a store that is away meanwhile costs none of them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def losses() -> list[tuple[int, float]]:
+        storage.download_tree(s3_folder, tmp_path)
+        events = EventAccumulator(str(tmp_path))
+        events.Reload()
+        return [(event.step, event.value) for event in events.Scalars("train/loss")]
+
+    board = TensorBoard(s3_folder, start=0)
+    board.write(1, {"train/loss": 4.0})
+    assert losses() == [(1, 4.0)]
+    monkeypatch.setattr(tensorboard, "SECONDS_BETWEEN_UPLOADS", 0.0)
+    with monkeypatch.context() as away:
+        away.setenv("COSYFLOW_S3_ENDPOINT", "http://127.0.0.1:9")
+        board.write(2, {"train/loss": 3.0})
+    board.close(finished=False)
+    assert losses() == [(1, 4.0), (2, 3.0)]
+    again = TensorBoard(s3_folder, start=1)
+    again.write(2, {"train/loss": 2.5})
+    again.close(finished=True)
+    assert losses() == [(1, 4.0), (2, 2.5)]
 
 
 def test_a_failing_sink_is_left_out_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:

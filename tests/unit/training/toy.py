@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
+from cosyflow.checkpoint.background import BackgroundWriter
 from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import OptimConf, TrainConf
 from cosyflow.training.engine.base import Engine
@@ -138,15 +140,16 @@ def run(
     if directory and ranks.is_first:
         done = resumption.position.update if resumption else 0
         told = {"model": "toy", "world_size": ranks.world_size}
-        writer = CheckpointWriter(directory, told, settings.keep_last, settings.keep_best, done)
-    ending = train(
-        training(objective, settings, ranks),
-        telemetry or quiet(settings, ranks),
-        writer,
-        resumption,
-        stop,
-        max_updates,
-    )
+        writer = BackgroundWriter(CheckpointWriter(directory, told, settings.keep_last, settings.keep_best, done), tell)
+    with writer or nullcontext():
+        ending = train(
+            training(objective, settings, ranks),
+            telemetry or quiet(settings, ranks),
+            writer,
+            resumption,
+            stop,
+            max_updates,
+        )
     return objective, ending
 
 
@@ -163,8 +166,9 @@ def main() -> None:
         )
         settings = conf(accum_grad=args.accum_grad)
         objective = NextToken(dropout=0.0, infinite=args.infinite)
-        writer = CheckpointWriter(args.directory, {}, 1, 1) if ranks.is_first else None
-        train(training(objective, settings, ranks, CountingData(ranks, 13), engine), quiet(settings, ranks), writer)
+        writer = BackgroundWriter(CheckpointWriter(args.directory, {}, 1, 1), print) if ranks.is_first else None
+        with writer or nullcontext():
+            train(training(objective, settings, ranks, CountingData(ranks, 13), engine), quiet(settings, ranks), writer)
 
 
 if __name__ == "__main__":
