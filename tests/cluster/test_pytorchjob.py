@@ -64,6 +64,32 @@ def test_a_gang_trains_to_its_end(arguments: Arguments, settings_file: str) -> N
 
 
 @pytest.mark.slow
+def test_a_gang_trains_by_deepspeed(arguments: Arguments, other_arguments: Arguments, settings_file: str) -> None:
+    """Under a read-only root, with the operator that the image has: compiling one would take longer than this."""
+    by_deepspeed = replace(arguments, train_engine="deepspeed")
+    result = launch(by_deepspeed, gang(settings_file))
+    assert result.counts["updates"] == UPDATES
+    assert {"deepspeed.json", "job.yaml"} <= {file.path for file in storage.list_files(arguments.model_dir)}
+    log = storage.read_text(storage.join(arguments.model_dir, "train.log"))
+    assert f"{NODES} x cpu" in log
+    assert "ninja" not in log
+
+    launch(other_arguments, gang(settings_file))
+    ours, theirs = (_last_weights(each.model_dir) for each in (by_deepspeed, other_arguments))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-4
+
+
+def _last_weights(model_dir: str) -> dict[str, Any]:
+    import torch
+
+    tag = storage.read_json(storage.join(model_dir, "result.json"))["checkpoint"]
+    with storage.local_copy(storage.join(model_dir, f"{tag}.pt")) as path:
+        weights: dict[str, Any] = torch.load(path, weights_only=True)
+    return weights
+
+
+@pytest.mark.slow
 def test_a_deleted_worker_is_a_new_start_from_the_last_checkpoint(
     arguments: Arguments, settings_file: str, kubernetes_core: Any
 ) -> None:
