@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -63,7 +63,7 @@ def write_file(content: Any, uri: str) -> None:
     """
     with storage.open_write(uri) as stream:
         hashing = _Hashing(stream)
-        torch.save(content, hashing)
+        torch.save(content, cast(BinaryIO, hashing))
     if storage.digest(uri) != hashing.digest.hexdigest():
         raise PlaceError(f"{uri}: other bytes are read than were written; look after the disk, or take another place")
 
