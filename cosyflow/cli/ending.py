@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": (
         "onnx",
         "onnxruntime",
+        "PIL",
         "pyworld",
         "safetensors",
         "tensorboard",

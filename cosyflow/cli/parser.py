@@ -19,7 +19,7 @@ REFUSED = 2
 _REQUIRED = "the following arguments are required: "
 _UNKNOWN = "unrecognized arguments: "
 _PLACES = re.compile(
-    r"(.*_)?(dir|path|data|root|src|dst|url|config)|file|list|judges|champion|directory|checkpoint|ref_model|resume_from"
+    r"(.*_)?(dir|path|data|root|src|dst|url|config)|file|list|judges|champion|evaluation|directory|checkpoint|ref_model|resume_from"
     r"|job|run|recipe|images|paths|state|(src|dst|llm|flow|hifigan)_model|data_list|prompt_wav|output|corpus"
 )
 """Options that name a path or an address, by what they are called in the program."""

@@ -87,14 +87,14 @@ def _read_facts(shard: str) -> _ShardFacts:
             if None in values:
                 raise CosyFlowError(f"{shard}: row {values.index(None) + 1} has no {name}")
         num_rows = table.num_rows
-        num_samples, sample_rate = _audio_lengths(shard, file, fields["utt"])
+        num_samples, sample_rate = audio_lengths(shard, file, fields["utt"])
         return _ShardFacts(
             utts=fields["utt"],
             texts=fields["text"],
             instructs=fields.get("instruct"),
             num_samples=num_samples,
             sample_rate=sample_rate,
-            speech_len=_speech_lengths(shard, file, num_rows),
+            speech_len=speech_lengths(shard, file, num_rows),
             rejected_len=_list_lengths(shard, file, "reject_speech_token", num_rows),
             equal_pairs=_equal_pairs(shard, file, num_rows),
             voiced_frames=_voiced_frames(shard, file),
@@ -105,7 +105,7 @@ def _notes(file: pq.ParquetFile) -> ShardNotes | None:
     return ShardNotes.of(file.schema_arrow.metadata)
 
 
-def _audio_lengths(shard: str, file: pq.ParquetFile, utts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def audio_lengths(shard: str, file: pq.ParquetFile, utts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Samples (int64) and sample rate in Hz (int32) of each row."""
     notes = _notes(file)
     if notes is not None:
@@ -134,7 +134,7 @@ def _read_audio_headers(shard: str, file: pq.ParquetFile, utts: list[str]) -> tu
     return num_samples, sample_rate
 
 
-def _speech_lengths(shard: str, file: pq.ParquetFile, num_rows: int) -> np.ndarray:
+def speech_lengths(shard: str, file: pq.ParquetFile, num_rows: int) -> np.ndarray:
     notes = _notes(file)
     if notes is not None and notes.speech_tokens is not None and "speech_token" in file.schema_arrow.names:
         return np.array(notes.speech_tokens, np.int32)

@@ -31,6 +31,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cosyflow/models": ("train",),
     "cosyflow/mlflow_server": ("tracking",),
     "cosyflow/release": ("train", "tracking"),
+    "cosyflow/page": ("train",),
     "cosyflow/standins": ("train",),
     "cosyflow/standins/espeak.py": ("demo",),
     "cosyflow/synthesis": ("train",),
