@@ -14,7 +14,19 @@ from cosyflow.cli.parser import Parser
 from cosyflow.config.options import STAGE_NAMES as STAGES
 from cosyflow.credentials import withdrawn_from
 
-TOOLS = ("import", "convert-recipe", "stand-ins", "inspect", "synthesize", "evaluate", "judges", "page", "models", "gc")
+TOOLS = (
+    "import",
+    "convert-recipe",
+    "stand-ins",
+    "inspect",
+    "synthesize",
+    "evaluate",
+    "judges",
+    "page",
+    "reject-samples",
+    "models",
+    "gc",
+)
 
 
 def module_name(command: str) -> str:

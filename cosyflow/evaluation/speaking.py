@@ -129,15 +129,20 @@ _loaded: dict[tuple[str, str], tuple[PromptReader, Synthesizer]] = {}
 """The models of this process; one directory at a time."""
 
 
-def _models(task: Speech) -> tuple[PromptReader, Synthesizer]:
-    key = (task.place, task.model.digest)
+def load_once(model: Model, place: str) -> tuple[PromptReader, Synthesizer]:
+    """The models of a directory whose files are in a folder of this machine; kept for the next task of this process.
+
+    Raises:
+        CosyFlowError: a part does not fit; the message names it below the directory's own address.
+    """
+    key = (place, model.digest)
     if key not in _loaded:
         _loaded.clear()
-        recipe = task.model.recipe
         try:
-            _loaded[key] = PromptReader.load(task.place, recipe), Synthesizer.load(task.place, recipe)
+            with redirect_stdout(io.StringIO()):
+                _loaded[key] = PromptReader.load(place, model.recipe), Synthesizer.load(place, model.recipe)
         except CosyFlowError as error:
-            raise CosyFlowError(str(error).replace(task.place, task.model.uri)) from error
+            raise CosyFlowError(str(error).replace(place, model.uri)) from error
     return _loaded[key]
 
 
@@ -152,7 +157,7 @@ def _speak(task: Speech) -> None:
 def _spoken(task: Speech) -> tuple[torch.Tensor, dict[str, Any]]:
     """The waveform, and how it was spoken."""
     entry = task.entry
-    reader, synthesizer = _models(task)
+    reader, synthesizer = load_once(task.model, task.place)
     started = time.perf_counter()
     request = Request(entry.text, entry.prompt_wav, entry.prompt_text)
     prompt = reader.read(request)

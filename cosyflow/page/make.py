@@ -107,13 +107,10 @@ def _body(sources: Sources, report: Any, report_uri: str, trouble: str, listen: 
     body += [element("h2", "Training"), *losses(sources)]
     body += [element("h2", "Data"), *data(sources)]
     body += [element("h2", "Stages"), stages(sources)]
-    return [
-        *body,
-        element("h2", "Further"),
-        *links(sources),
-        element("h2", "Listen and go on"),
-        *commands(sources, report, report_uri),
-    ]
+    body += [element("h2", "Further"), *links(sources)]
+    with _report_read(report_uri):
+        body += [element("h2", "Listen and go on"), *commands(sources, report, report_uri)]
+    return body
 
 
 def _report_read(uri: str) -> Any:

@@ -32,6 +32,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cosyflow/mlflow_server": ("tracking",),
     "cosyflow/release": ("train", "tracking"),
     "cosyflow/page": ("train",),
+    "cosyflow/preferences": ("train",),
     "cosyflow/standins": ("train",),
     "cosyflow/standins/espeak.py": ("demo",),
     "cosyflow/synthesis": ("train",),
