@@ -36,6 +36,7 @@ td:last-child, .missing, .bad, h1, h3 { overflow-wrap: anywhere; }
 .figures td { font-variant-numeric: tabular-nums; }
 code { background: #f2f2f2; padding: .1em .3em; overflow-wrap: anywhere; }
 figure { margin: 0; width: 460px; max-width: 100%; }
+.sample figure { width: 280px; }
 figcaption { font-weight: 600; }
 audio, img { display: block; width: 100%; margin: .2em 0; }
 img { height: 100px; }
