@@ -23,6 +23,7 @@ TOOLS = (
     "evaluate",
     "judges",
     "page",
+    "samples",
     "reject-samples",
     "models",
     "gc",

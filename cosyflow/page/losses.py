@@ -12,6 +12,7 @@ from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.errors import CosyFlowError
 from cosyflow.page.charts import curves
 from cosyflow.page.elements import append, element, missing
+from cosyflow.page.learning import samples_of
 from cosyflow.page.sources import Sources
 from cosyflow.stage import Manifest
 from cosyflow.training.tracking.metrics_file import METRICS_FILE
@@ -47,7 +48,8 @@ def _of_part(manifest: Manifest) -> list[Element]:
     further = element("details", element("summary", f"{len(rest)} further curves"), *rest) if rest else None
     shown = element("div", class_="charts")
     append(shown, drawn.get(FIRST) or missing("It has no loss."))
-    return [each for each in (heading, facts, shown, further) if each is not None]
+    heard = samples_of(manifest.uri)
+    return [each for each in (heading, facts, shown, further, *heard) if each is not None]
 
 
 def read_series(uri: str) -> Series:

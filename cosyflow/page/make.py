@@ -23,6 +23,8 @@ EVALUATION = "evaluation"
 """Folder of a run's own evaluation, within the run's."""
 LARGEST = 5_000_000
 """Bytes of a page."""
+SPARE = 1000
+"""Bytes for what is said of samples that are left out."""
 SAMPLES = 6
 NO_EVALUATION = "The run was not evaluated; the last section has the commands."
 STYLE = """
@@ -81,7 +83,7 @@ def make_page(wanted: Wanted) -> str:
     body = _body(sources, report, report_uri, trouble, listen)
     title = f"CosyFlow {sources.name}"
     if report is not None:
-        room = LARGEST - len(document(title, STYLE, body).encode())
+        room = LARGEST - SPARE - len(document(title, STYLE, body).encode())
         with _report_read(report_uri):
             append(listen, *listening(report, wanted.samples, room))
     return document(title, STYLE, body)

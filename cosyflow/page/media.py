@@ -9,25 +9,16 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import soundfile
 import torch
-from PIL import Image
 
-from cosyflow.audio.features import MelSettings, mel_spectrogram
+from cosyflow.audio.picture import RATE, as_png, mel_picture
 from cosyflow.audio.speech import load_speech
 from cosyflow.errors import AudioError
 from cosyflow.page.elements import element
 
-RATE = 24000
-"""Hz; MP3 has it, and every family's speech fits into it."""
 LONGEST = 20.0
 """Seconds that are played."""
 COMPRESSION = 0.7
 """Of MP3, from 0 to 1; about 40 kbit/s for one voice."""
-MEL = MelSettings(sample_rate=RATE, n_fft=1024, hop_size=240, win_size=1024, num_mels=80, fmin=0.0, fmax=12000.0)
-WIDEST = 500
-"""Frames of a picture; more are averaged."""
-FLOOR, CEILING = -9.0, 1.0
-"""Natural logarithms of the mel spectrogram that are black and white."""
-_COLOURS = np.array([(0, 0, 8), (60, 15, 110), (180, 50, 95), (250, 140, 40), (255, 250, 190)], np.float64)
 
 
 class UnplayableError(AudioError):
@@ -65,25 +56,10 @@ def _mp3(samples: np.ndarray) -> bytes:
 
 
 def _picture(samples: torch.Tensor) -> Element:
-    """A mel spectrogram, low frequencies below, as PNG."""
     try:
-        mel = mel_spectrogram(samples, MEL).numpy()
+        image = mel_picture(samples)
     except AudioError:  # shorter than a window
         return element("p", "too short for a picture", class_="missing")
-    if mel.shape[1] > WIDEST:
-        edges = np.linspace(0, mel.shape[1], WIDEST + 1).astype(np.int64)[:-1]
-        mel = np.add.reduceat(mel, edges, axis=1) / np.diff([*edges, mel.shape[1]])
-    levels = np.clip((mel[::-1] - FLOOR) / (CEILING - FLOOR), 0, 1)
-    image = Image.fromarray((levels * 63).round().astype(np.uint8), "P")
-    image.putpalette(_palette(64))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
     picture = element("img", alt="mel spectrogram", width=str(image.width), height=str(image.height))
-    picture.set("src", _embedded("image/png", buffer.getvalue()))
+    picture.set("src", _embedded("image/png", as_png(image)))
     return picture
-
-
-def _palette(count: int) -> bytes:
-    places = np.linspace(0, len(_COLOURS) - 1, count)
-    channels = [np.interp(places, range(len(_COLOURS)), _COLOURS[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=1).round().astype(np.uint8).tobytes()

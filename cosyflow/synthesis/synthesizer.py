@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -45,13 +46,16 @@ class Synthesizer:
     device: torch.device
 
     @classmethod
-    def load(cls, model_dir: str, recipe: Recipe, device: str = "") -> Self:
+    def load(
+        cls, model_dir: str, recipe: Recipe, device: str = "", weights: Mapping[str, str] = MappingProxyType({})
+    ) -> Self:
         """Loads tokenizer and models.
 
         Args:
             model_dir: see `cosyflow.synthesis.synthesize`.
             recipe: sizes of the models.
             device: "cpu", "cuda:1", ...; empty is CUDA where there is one.
+            weights: checkpoints of parts, by name, that count instead of those of the directory.
 
         Raises:
             CosyFlowError: a file is missing, or does not fit the recipe.
@@ -63,7 +67,7 @@ class Synthesizer:
             models = {}
             for name, part in parts.items():
                 models[name] = builders[name](recipe)
-                _load(models[name], locate(model_dir, *part.weights), place)
+                _load(models[name], weights.get(name) or locate(model_dir, *part.weights), place)
                 progress.update()
             llm, flow, vocoder = models.values()
             vocoder.remove_weight_norm()

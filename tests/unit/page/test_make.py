@@ -16,7 +16,7 @@ from cosyflow.page.data import kind_of
 from cosyflow.page.elements import clean, document, element, link
 from cosyflow.page.make import Wanted, make_page
 from cosyflow.run.ends import End
-from tests.unit.page.conftest import EVIL, FinishedRun, evaluate, summary_of
+from tests.unit.page.conftest import EVIL, FinishedRun, evaluate, summary_of, tone
 from tests.unit.page.parsed import Parsed
 
 SECTIONS = ("Listen", "Decision of the gate", "Figures", "Training", "Data", "Stages", "Further", "Listen and go on")
@@ -107,6 +107,24 @@ def test_losses_that_are_not_finite_are_left_out_and_counted(finished: FinishedR
     assert "1 values are not finite and are left out" in page_of(finished.leave()).text
 
 
+def test_what_a_training_sounded_like_is_played(finished: FinishedRun) -> None:
+    """The first, the middle and the last of its checkpoints."""
+    train = next(each.uri for each in finished.manifests if each.stage == "train")
+    for update in (10, 20, 30, 40):
+        folder = Path(train, "samples", f"epoch_{update}_whole")
+        folder.mkdir(parents=True)
+        tone(folder / "0.wav", 0.3)
+        samples = [{"utt": "a", "text": EVIL, "wav": "0.wav", "problem": ""},
+                   {"utt": "b", "text": "B", "wav": "", "problem": "it speaks nothing"}]  # fmt: skip
+        spoken = {"checkpoint": folder.name, "update": update, "part": "llm", "samples": samples}
+        (folder / "samples.json").write_text(json.dumps(spoken))
+    page = page_of(finished.leave())
+    assert len(page.all("audio")) == len(page.all("img")) == 3
+    assert "The same texts after 10, 20, 40 updates, of 4 checkpoints" in page.text
+    assert "epoch_10_whole: b it speaks nothing" in page.text
+    assert EVIL in page.text
+
+
 def test_metrics_that_are_damaged_are_named(finished: FinishedRun) -> None:
     Path(finished.manifests[-2].uri, "metrics.jsonl").write_text('{"update": 1}\nnonsense\n{"update": 2}\n')
     assert "metrics.jsonl:2: not a line of metrics; remove it" in page_of(finished.leave()).text
@@ -182,6 +200,7 @@ def test_reasons_are_counted_without_what_differs() -> None:
     assert kind_of("is not in utt2embedding.pt") == "is not in utt2embedding.pt"
 
 
+@pytest.mark.medium
 @settings(max_examples=50)
 @given(st.text())
 def test_every_text_comes_back_as_it_was(text: str) -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyflow import storage
+from cosyflow.audio.opener import inspect_audio
 from cosyflow.cli import main
 from cosyflow.corpus.kaldi import KaldiUtterance, read_kaldi
 from cosyflow.dataset.index import build_index
@@ -77,6 +80,14 @@ def test_samples_can_be_spoken_and_tokenised_again(corpus: Corpus) -> None:
         sound = soundfile.info(each.wav)
         assert sound.samplerate == 24000
         assert abs(len(tokens[each.utt]) - sound.duration * 25) <= 1
+
+
+@pytest.mark.medium
+def test_samples_may_go_to_a_store(corpus: Corpus, s3_folder: str) -> None:
+    assert main([*corpus.words("--spoken"), "--des_dir", s3_folder]) == 0
+    with storage.local_copy(f"{s3_folder}/utt2speech_token.pt") as table:
+        assert list(torch.load(table, weights_only=True)) == list(TEXTS)
+    assert all(inspect_audio(each.wav).seconds > 0 for each in read_kaldi(s3_folder).utterances)
 
 
 @pytest.mark.medium
