@@ -26,7 +26,7 @@ from cosyflow.dataset.index import build_index
 from cosyflow.dataset.parquet import make_parquet
 from cosyflow.evaluation.judges.packaged import SOURCES, _locate
 from cosyflow.preferences.sampling import choose_prompts
-from tests.unit.preferences.conftest import TEXTS, Corpus
+from tests.unit.preferences.conftest import CONFIG, TEXTS, Corpus
 
 
 class _Letters:
@@ -44,6 +44,24 @@ def test_samples_are_the_rejected_speech_of_the_shards(corpus: Corpus) -> None:
                  reject_token_dir=str(corpus.des), max_reject_share=1.0)  # fmt: skip
     index = build_index(str(corpus.folder / "shards" / "data.list"), _Letters())
     assert index.rejected_len.tolist() == [len(samples[utt]) for utt in index.utts]
+
+
+@pytest.mark.slow
+def test_a_language_model_is_trained_on_the_pairs(corpus: Corpus) -> None:
+    """From the recordings to rewards, by the commands of a user."""
+    tokens, shards, train = (str(corpus.folder / name) for name in ("tokens", "shards", "train"))
+    model = str(corpus.model / "speech_tokenizer_v2.onnx")
+    assert main(["speech-token", "--dir", str(corpus.src), "--onnx_path", model, "--output_dir", tokens]) == 0
+    assert main(corpus.words("--token_dir", tokens)) == 0
+    places = ["--src_dir", str(corpus.src), "--des_dir", shards, "--token_dir", tokens]
+    assert main(["parquet", *places, "--dpo"]) == 0
+    data = f"{shards}/data.list"
+    start = ["--checkpoint", str(corpus.model / "llm.pt"), "--tokenizer_path", str(corpus.model)]
+    settings = ["--set", "train_conf.max_epoch=1", "--set", "filter.min_length=10"]
+    command = ["train", "--config", CONFIG, "--train_data", data, "--cv_data", data, "--model_dir", train]
+    assert main([*command, *start, *settings, "--dpo", "--num_workers", "0", "--launcher", "local"]) == 0
+    last = json.loads(Path(train, "metrics.jsonl").read_text().splitlines()[-1])
+    assert last.keys() >= {"cv/loss", "cv/chosen_reward", "cv/rejected_reward"}
 
 
 @pytest.mark.slow
