@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -62,11 +63,12 @@ def compare(
         CosyFlowError: no judge judged.
     """
     voices = choose_prompts(utterances, "other", seed)
-    entries = []
+    names, entries = {}, []
     for each in utterances:
         voice = voices[each.utt]
         prompt = each if isinstance(voice, str) else voice
-        entries.append(Entry(each.utt, prompt.wav, prompt.text, each.text, each.wav, each.spk))
+        names[each.utt] = _name(each.utt, samples[each.utt], prompt)
+        entries.append(Entry(names[each.utt], prompt.wav, prompt.text, each.text, each.wav, each.spk))
     wavs = {RECORDED: [each.wav for each in utterances], CANDIDATE: [samples[each.utt].wav for each in utterances]}
     rows = {
         name: judge_row(name, wavs[name], entries, judges, workers, storage.join(folder, name), language).pairs
@@ -80,9 +82,17 @@ def compare(
             " --judges, or leave it out to take every pair that is not equal"
         )
     return Comparisons(
-        {each.utt: _compare(each.utt, rows, least, [*missing, *_uncompared(voices[each.utt])]) for each in utterances},
+        {
+            each.utt: _compare(names[each.utt], rows, least, [*missing, *_uncompared(voices[each.utt])])
+            for each in utterances
+        },
         missing,
     )
+
+
+def _name(utt: str, sample: Sample, prompt: KaldiUtterance) -> str:
+    """Under which answers are kept: another when the utterance, its sample or the voice was changed."""
+    return f"{hashlib.sha256(f'{sample.identity} {prompt.wav}'.encode()).hexdigest()[:12]}-{utt}"
 
 
 def _missing(rows: Iterable[Pairs], least: Mapping[str, float]) -> dict[str, str]:

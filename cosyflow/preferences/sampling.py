@@ -67,6 +67,8 @@ class Sample:
     """Its speech; "" when that was not wanted."""
     ended: bool
     """Whether the model ended it by itself."""
+    identity: str
+    """Digest of what it is of: the utterance and its prompt."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def _read_sample(task: _Task) -> Sample | None:
     if not isinstance(content, dict) or content.get("identity") != task.identity:
         return None
     wav = task.wav if content["spoken"] else ""
-    return Sample(task.utterance.utt, content["sample"], content["own"], wav, content["ended"])
+    return Sample(task.utterance.utt, content["sample"], content["own"], wav, content["ended"], task.identity)
 
 
 def _sample(task: _Task) -> str | None:

@@ -204,6 +204,19 @@ def test_only_what_judges_find_worse_makes_a_pair(corpus: Corpus, judges: str) -
 
 
 @pytest.mark.medium
+def test_what_was_changed_is_heard_again(corpus: Corpus, judges: str) -> None:
+    command = corpus.words("--judges", judges)
+    assert main(command) == 0
+    first = {file.name for file in corpus.des.glob("heard/*/candidate/dnsmos*/*.json")}
+    (corpus.src / "text").write_text((corpus.src / "text").read_text().replace("The sky.", "A big dog."))
+    assert main(command) == 0
+    second = {file.name for file in corpus.des.glob("heard/*/candidate/dnsmos*/*.json")}
+    assert len(first) == 3
+    (new,) = second - first
+    assert new.endswith("-a-2.json")
+
+
+@pytest.mark.medium
 def test_judges_that_do_not_judge_make_no_pairs(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
     (corpus.folder / "judges").mkdir()
     assert main(corpus.words("--judges", str(corpus.folder / "judges"))) == 1
