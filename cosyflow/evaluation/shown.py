@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from cosyflow.evaluation.progress import LABEL, Shown, Spoken, spoken_wavs
 from cosyflow.mlflow_server import connect
 from cosyflow.progress import say
 from cosyflow.redaction import redact
+from cosyflow.scratch import scratch_folder
 from cosyflow.training.tracking.mlflow import noted_run
 
 
@@ -32,21 +34,15 @@ def show_on(places: Mapping[str, Shown]) -> Shown:
 
 
 def to_tensorboard(directory: str) -> Shown:
-    """As audio and as pictures at the update of their checkpoint, `samples/UTTERANCE`, in event files of its own."""
+    """As audio and as pictures at the update of their checkpoint, `samples/UTTERANCE`; a folder or s3://."""
 
     def show(folder: str, spoken: Spoken) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(directory) as writer:
-            for sample, wav in spoken_wavs(folder, spoken):
-                samples = load_speech(wav, RATE)
-                writer.add_audio(f"samples/{sample.utt}", samples[None], spoken.update, sample_rate=RATE)
-                writer.add_text(f"samples/{sample.utt}", sample.text, spoken.update)
-                try:
-                    picture = np.array(mel_picture(samples).convert("RGB"))
-                except AudioError:  # too short for one
-                    continue
-                writer.add_image(f"samples/{sample.utt}", picture, spoken.update, dataformats="HWC")
+        with scratch_folder() as events:  # a store cannot add to an object
+            with SummaryWriter(str(events)) as writer:
+                _write(writer, folder, spoken)
+            storage.upload_tree(events, directory)
 
     return show
 
@@ -70,3 +66,15 @@ def to_mlflow(address: str, train_dir: str) -> Shown:
             client.log_image(run, picture, artifact_file=f"{place}/{sample.wav.removesuffix('.wav')}.png")
 
     return show
+
+
+def _write(writer: Any, folder: str, spoken: Spoken) -> None:
+    for sample, wav in spoken_wavs(folder, spoken):
+        tag, samples = f"samples/{sample.utt}", load_speech(wav, RATE)
+        writer.add_audio(tag, samples[None], spoken.update, sample_rate=RATE)
+        writer.add_text(tag, sample.text, spoken.update)
+        try:
+            picture = mel_picture(samples).convert("RGB")
+        except AudioError:  # too short for one
+            continue
+        writer.add_image(tag, np.array(picture), spoken.update, dataformats="HWC")
