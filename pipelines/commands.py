@@ -73,6 +73,12 @@ def build_parser() -> Parser:
     for command in (shown, done):
         command.add_argument("--format", choices=("text", "json"), default="text", help="for people, or one document")
 
+    kept = commands.add_parser("reconcile", help="the controller: start what Retrainings of a cluster want, for ever")
+    _add_server(kept)
+    kept.add_argument("--token-file", type=Path, help="file of a bearer token, which is read again when it changes")
+    kept.add_argument("--watch-namespace", default="", help="of the Retrainings; default: its own")
+    kept.add_argument("--port", type=int, default=8080, help="of /healthz and /metrics")
+
     demo = commands.add_parser("demo", help="the whole pipeline in minutes, with stand-in models")
     demo.add_argument("--corpus", type=Path, help="a LibriTTS tree; default: a small one is spoken for the demo")
     demo.add_argument("--recipe", choices=RECIPES, default=RECIPES[0], help="which version, in a size that trains here")
@@ -182,6 +188,21 @@ def _apply(args: argparse.Namespace) -> int:
     return 1 if args.wait and FAILED in runs.values() else 0
 
 
+def _reconcile(args: argparse.Namespace) -> int:
+    from pipelines.retraining.cluster import Cluster
+    from pipelines.retraining.reconciling import reconcile
+    from pipelines.retraining.server import Server
+
+    known = _server(args)
+    token = args.token_file or known.token
+    reconcile(
+        Cluster.connected(args.watch_namespace),
+        lambda namespace: Server(known.host, namespace or known.namespace, token),
+        args.port,
+    )
+    return 0
+
+
 def _server(args: argparse.Namespace) -> Server:
     from pipelines.retraining.server import Server
 
@@ -212,5 +233,6 @@ COMMANDS = {
     "keys": _keys,
     "diff": _diff,
     "apply": _apply,
+    "reconcile": _reconcile,
     "demo": _demo,
 }

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cosyflow.credentials import withdraw
 from cosyflow.errors import OutageError, Problem, RefusalError
 from pipelines.retraining.content import content_hash, data_digest
 from pipelines.retraining.decision import FAILED, SUCCEEDED, TO_DO, WORKING, Action, Observed, Wanted, What, decide
 from pipelines.retraining.files import read_retrainings
-from pipelines.retraining.model import Retraining
+from pipelines.retraining.model import Origin, Retraining
 from pipelines.retraining.server import Server
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def apply(paths: Sequence[Path], server: Server, wait: bool) -> tuple[list[Actio
         CosyFlowError: the server refuses, or did not answer for PATIENCE_SECONDS.
     """
     retrainings = {one.name: one for one in read_retrainings(paths)}
-    commit = _commit(paths[0])
+    origin = _origin(paths[0])
     first: list[Action] = []
     runs: dict[str, str] = {}
     while True:
@@ -81,7 +82,7 @@ def apply(paths: Sequence[Path], server: Server, wait: bool) -> tuple[list[Actio
         for action in actions:
             if action.action in (What.START, What.REPLACE):
                 _end(server, action.ends)
-                runs[_start(server, retrainings[action.retraining], action.content, commit)] = WORKING
+                runs[_start(server, retrainings[action.retraining], action, origin)] = WORKING
         contents = {action.content for action in actions if action.action is not What.NONE}
         waited = {action.retraining for action in actions if action.action is What.WAIT}
         for run in patiently(server.runs):
@@ -95,8 +96,8 @@ def apply(paths: Sequence[Path], server: Server, wait: bool) -> tuple[list[Actio
             return first, runs
 
 
-def _start(server: Server, one: Retraining, content: str, commit: str) -> str:
-    return patiently(lambda: server.start(one, content, commit))
+def _start(server: Server, one: Retraining, action: Action, origin: Origin) -> str:
+    return patiently(lambda: server.start(one, action, origin))
 
 
 def _end(server: Server, runs: Sequence[str]) -> None:
@@ -166,12 +167,16 @@ def show(actions: Sequence[Action]) -> str:
     )
 
 
-def _commit(path: Path) -> str:
-    """The commit of the repository that a file or folder lies in; "" outside of one."""
+def _origin(path: Path) -> Origin:
+    """The repository that a file or folder lies in, and its commit."""
     folder = path if path.is_dir() else path.parent
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return Origin(_git(folder, "remote", "get-url", "origin"), _git(folder, "rev-parse", "HEAD"))
+
+
+def _git(folder: Path, *words: str) -> str:
+    """What Git answers; "" outside of a repository."""
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        asked = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    return withdraw(asked.stdout.strip()) if asked.returncode == 0 else ""

@@ -26,7 +26,7 @@ def content_hash(retraining: Retraining, data: str) -> str:
     Args:
         data: digest of the data, from `data_digest`.
     """
-    content = {"ir": _ir_digest(retraining), "run": Record.of(retraining.settings).digest, "data": data}
+    content = {"ir": pipeline_digest(compiled(retraining)), "run": Record.of(retraining.settings).digest, "data": data}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -72,9 +72,16 @@ def _compiled(subsets_at_once: int, resources: str, images: str) -> str:
         return path.read_text(encoding="utf-8")
 
 
-def _ir_digest(retraining: Retraining) -> str:
-    """The graph itself: which version of the SDK wrote it is no content."""
-    documents: list[Any] = list(yaml.load_all(compiled(retraining), CSafeLoader))
+@functools.cache
+def pipeline_digest(text: str) -> str:
+    """SHA-256 of a compiled pipeline, in hexadecimal. Which version of the SDK wrote it is no content."""
+    documents: list[Any] = list(yaml.load_all(text, CSafeLoader))
     for document in documents:
         document.pop("sdkVersion", None)
     return hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def pipeline_name(text: str) -> str:
+    """What a compiled pipeline calls itself."""
+    return str(next(yaml.load_all(text, CSafeLoader))["pipelineInfo"]["name"])

@@ -40,6 +40,8 @@ class Observed:
         retry: the counter with which it was started.
         state: `working` from its creation on, then `succeeded` or `failed` (also when it was ended by somebody).
         started: when it was created.
+        finished: when it ended; None while it works, or where that is not known.
+        tick: of the schedule, which it was started for although its content was old; None for any other run.
     """
 
     id: str
@@ -48,6 +50,8 @@ class Observed:
     retry: int
     state: str
     started: datetime
+    finished: datetime | None = None
+    tick: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Action:
 
     Attributes:
         ends: ids of the runs that are ended first (`replace`).
+        tick: for which old content runs again; None for any other run.
     """
 
     retraining: str
@@ -82,6 +87,7 @@ class Action:
     content: str
     reason: str
     ends: tuple[str, ...] = field(default=())
+    tick: datetime | None = None
 
     def to_json(self) -> dict[str, str]:
         return {
@@ -98,7 +104,8 @@ def decide(
     """The actions for all Retrainings, in the order of their names.
 
     A content has at most one run that works or has succeeded, whichever Retraining started it; one that failed is
-    repeated only when `retry` was raised. Of alike Retrainings the first by name starts the run.
+    repeated only when `retry` was raised above that of all its runs. Of alike Retrainings the first by name starts the
+    run. A tick that forces a run of old content starts one, unless a run of it worked when the tick came.
 
     Args:
         scheduled: names of the Retrainings whose clock is kept already; None where the caller keeps no clock, and has
@@ -126,9 +133,10 @@ def _decide(
     is_scheduled: bool | None,
 ) -> Action:
     def act(what: What, reason: str, ends: tuple[str, ...] = ()) -> Action:
-        return Action(one.name, what, one.content, reason, ends)
+        return Action(one.name, what, one.content, reason, ends, one.tick if forced and not retries else None)
 
     spec, trigger = one.spec, one.spec.trigger
+    forced = retries = False
     if spec.suspend:
         return act(What.UNSCHEDULE if is_scheduled else What.NONE, "suspended")
     alike = [run for run in observed if run.content == one.content]
@@ -141,14 +149,15 @@ def _decide(
     succeeded = [run for run in alike if run.state == SUCCEEDED]
     if succeeded and not forced:
         return _rest(one, is_scheduled, f"done by run {succeeded[-1].id}")
-    own = [run for run in alike if run.retraining == one.name]
-    failed = max((run.retry for run in own), default=-1)
+    failed = max((run.retry for run in alike), default=-1)
     if not forced and failed >= spec.retry:
-        return _rest(one, is_scheduled, f"run {own[-1].id} failed; raise spec.retry above {failed} to repeat it")
-    retries = failed >= 0 and spec.retry > failed
+        return _rest(one, is_scheduled, f"run {alike[-1].id} failed; raise spec.retry above {failed} to repeat it")
+    retries = bool(alike) and spec.retry > failed and not succeeded
     if trigger.after and (reason := _not_yet_after(trigger.after, every, observed)):
         return act(What.WAIT, reason)
-    if not (retries or forced) and (reason := _not_triggered(one, observed, now)):
+    if reason := _not_yet_quiet(one, now):
+        return act(What.WAIT, reason)
+    if not (retries or forced) and (reason := _not_triggered(one, observed)):
         return _rest(one, is_scheduled, reason)
     why = "repeated, since spec.retry was raised" if retries else "a tick that forces it" if forced else "new content"
     older = [run for run in observed if run.retraining == one.name and run.state == WORKING]
@@ -160,30 +169,34 @@ def _decide(
 
 
 def _forced(one: Wanted, alike: Sequence[Observed]) -> bool:
-    """Whether a tick came that wants a run of old content too, and none was started since."""
-    schedule = one.spec.trigger.schedule
-    if schedule is None or not schedule.force or one.tick is None:
+    """Whether a tick that wants a run of old content too has come, and none was started for it or worked then."""
+    schedule, tick = one.spec.trigger.schedule, one.tick
+    if schedule is None or not schedule.force or tick is None or not alike:
         return False
-    return all(run.started < one.tick for run in alike)
+    return all(run.tick != tick and (run.finished or run.started) < tick for run in alike)
 
 
 def _not_yet_after(name: str, every: Mapping[str, Wanted], observed: Sequence[Observed]) -> str:
     """Why the run that must have succeeded before has not; "" when it has."""
     if name not in every:
-        return f"Retraining {name}, after which it runs, is not declared"
+        return f"Retraining {name}, after which it runs, is not declared, or cannot be looked at"
     before = every[name].content
     if any(run.content == before and run.state == SUCCEEDED for run in observed):
         return ""
     return f"Retraining {name} has not succeeded with its newest content"
 
 
-def _not_triggered(one: Wanted, observed: Sequence[Observed], now: datetime) -> str:
-    """Why new content starts nothing yet; "" when it does."""
+def _not_yet_quiet(one: Wanted, now: datetime) -> str:
+    """Why the data may still be on their way; "" when they have come."""
+    new_data, changed = one.spec.trigger.on_new_data, one.data_changed
+    if new_data is None or changed is None or (now - changed).total_seconds() >= new_data.quiet_seconds:
+        return ""
+    return f"data changed at {changed.isoformat()}; a run starts after {new_data.quiet_seconds} s of quiet"
+
+
+def _not_triggered(one: Wanted, observed: Sequence[Observed]) -> str:
+    """Why new content starts nothing; "" when it does."""
     trigger = one.spec.trigger
-    if trigger.on_new_data and one.data_changed is not None:
-        quiet = (now - one.data_changed).total_seconds()
-        if quiet < trigger.on_new_data.quiet_seconds:
-            return f"data changed {quiet:.0f} s ago; a run starts after {trigger.on_new_data.quiet_seconds} s of quiet"
     if trigger.on_change or trigger.on_new_data or trigger.after:
         return ""
     if trigger.schedule is None:

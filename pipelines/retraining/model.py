@@ -7,7 +7,8 @@ The schema of the custom resource definition is made of these classes (`pipeline
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,6 +31,18 @@ LONGEST_NAME = 40
 Name = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=LONGEST_NAME)]
 Namespace = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE)]
+
+
+REPOSITORY, COMMIT = f"{GROUP}/repository", f"{GROUP}/commit"
+"""Annotations that say where a Retraining comes from."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a Retraining comes from; each is "" where that is not known."""
+
+    repository: str = ""
+    commit: str = ""
 
 
 class Concurrency(StrEnum):
@@ -85,6 +98,13 @@ class Schedule(_Part):
 
         return next(CronSim(self.cron, moment.astimezone(ZoneInfo(self.time_zone))))
 
+    def last_before(self, moment: datetime) -> datetime:
+        """The last tick up to a moment that has a time zone."""
+        from cronsim import CronSim
+
+        after = moment.replace(microsecond=0) + timedelta(seconds=1)
+        return next(CronSim(self.cron, after.astimezone(ZoneInfo(self.time_zone)), reverse=True))
+
 
 class NewData(_Part):
     """New or changed files below the run's `data_url`."""
@@ -109,7 +129,9 @@ class Spec(_Part):
         default_factory=dict, description="The reference of each image, as `make images` locks them."
     )
     experiment: str = Field("cosyflow", min_length=1, description="KFP experiment of the runs.")
-    kfp_namespace: Namespace | None = Field(None, description="Namespace of the runs; the Retraining's own if absent.")
+    kfp_namespace: Namespace | None = Field(
+        None, description="Namespace of the runs, where Pipelines knows users; else --namespace."
+    )
     trigger: Trigger = Field(default_factory=Trigger, description="What starts a run.")
     suspend: bool = Field(False, description="Start nothing; what runs goes on.")
     retry: int = Field(0, ge=0, description="Raise it to run failed content again.")
@@ -159,6 +181,12 @@ class Retraining(BaseModel):
     @property
     def name(self) -> str:
         return self.metadata.name
+
+    @property
+    def origin(self) -> Origin:
+        """As its annotations say."""
+        known = self.metadata.annotations
+        return Origin(known.get(REPOSITORY, ""), known.get(COMMIT, ""))
 
     @property
     def settings(self) -> Run:

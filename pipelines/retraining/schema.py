@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -18,6 +19,8 @@ COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp"),
 )
 UNSTRUCTURED = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+MOMENT = {"type": "string", "format": "date-time"}
+TEXTS = {"type": "array", "items": {"type": "string"}}
 CONDITION = {
     "type": "object",
     "required": ["type", "status", "lastTransitionTime", "reason", "message"],
@@ -25,7 +28,7 @@ CONDITION = {
         "type": {"type": "string"},
         "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
         "observedGeneration": {"type": "integer"},
-        "lastTransitionTime": {"type": "string", "format": "date-time"},
+        "lastTransitionTime": MOMENT,
         "reason": {"type": "string"},
         "message": {"type": "string"},
     },
@@ -43,14 +46,24 @@ STATUS = {
             "properties": {
                 "id": {"type": "string"},
                 "url": {"type": "string"},
+                "contentHash": {"type": "string"},
                 "state": {"type": "string"},
+                "retry": {"type": "integer"},
+                "started": MOMENT,
+                "finished": MOMENT,
+                "tick": MOMENT,
                 "stage": {"type": "string"},
                 "reason": {"type": "string"},
+                "losses": TEXTS,
             },
         },
         "runs": {"type": "array", "items": UNSTRUCTURED},
-        "registered": {"type": "array", "items": {"type": "string"}},
-        "nextLook": {"type": "string", "format": "date-time"},
+        "registered": TEXTS,
+        "gate": {"type": "array", "items": UNSTRUCTURED},
+        "data": {"type": "object", "properties": {"digest": {"type": "string"}, "changed": MOMENT}},
+        "schedule": {"type": "string"},
+        "lastTick": MOMENT,
+        "nextLook": MOMENT,
         "conditions": {
             "type": "array",
             "items": CONDITION,
@@ -127,4 +140,5 @@ def structural(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    yaml.safe_dump(definition(), sys.stdout, sort_keys=False, width=120, allow_unicode=True)
+    plain = json.loads(json.dumps(definition()))  # equal parts are written out, not referred to
+    yaml.safe_dump(plain, sys.stdout, sort_keys=False, width=120, allow_unicode=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-import yaml
-
-from cosyflow.errors import CosyFlowError, OutageError
-from pipelines.retraining.content import compiled
-from pipelines.retraining.decision import FAILED, SUCCEEDED, WORKING, Observed
-from pipelines.retraining.model import Retraining
-
-if TYPE_CHECKING:
-    import kfp
+from cosyflow.errors import OutageError
+from pipelines.retraining.api import Api, ConflictError, contains, equals
+from pipelines.retraining.content import compiled, pipeline_digest, pipeline_name
+from pipelines.retraining.decision import FAILED, SUCCEEDED, WORKING, Action, Observed
+from pipelines.retraining.model import Origin, Retraining
+from pipelines.retraining.uploads import uploaded
 
 MARK = "cosyflow-retraining"
 """What the description of a run of a Retraining begins with; JSON follows."""
@@ -25,7 +23,6 @@ SHOWN = 12
 """Digits of the content hash in a run's name."""
 STATES = {"SUCCEEDED": SUCCEEDED, "SKIPPED": SUCCEEDED, "FAILED": FAILED, "CANCELED": FAILED, "CANCELING": FAILED}
 """The server's words; whatever else it says, the run works or is about to."""
-PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -35,131 +32,131 @@ class Server:
     Attributes:
         host: URL of the API.
         namespace: of the runs; None on a server without namespaces of its users.
-        token: for a server that asks for one.
+        token: for a server that asks for one, or the file that has it.
+
+    Every method raises:
+        OutageError: the server does not answer, or not yet.
+        CosyFlowError: it refuses.
     """
 
     host: str
     namespace: str | None = None
-    token: str | None = None
+    token: str | Path | None = None
+
+    @cached_property
+    def _api(self) -> Api:
+        return Api(self.host, self.token)
 
     def runs(self) -> list[Observed]:
-        """All runs of Retrainings, the oldest first.
-
-        Raises:
-            OutageError: the server does not answer, or not yet.
-            CosyFlowError: it refuses.
-        """
+        """All runs of Retrainings, the oldest first."""
         return sorted((run for _, run in self._listed(MARK)), key=lambda run: run.started)
 
-    def start(self, retraining: Retraining, content: str, commit: str = "") -> str:
-        """Starts the run of a content, unless one works, has succeeded, or is of the same name. Returns its id.
+    def start(self, retraining: Retraining, action: Action, origin: Origin = Origin()) -> str:  # noqa: B008 - frozen
+        """Starts the run that an action wants, unless that one is there. Returns its id.
+
+        That one is a run of its name, or one of the content that works, or has succeeded (which a tick that forces a
+        run passes over), or has failed although it was tried as often.
 
         A request whose answer was lost may have been accepted: the run is looked up again before it counts as failed.
-
-        Raises:
-            OutageError: the server does not answer, or not yet.
-            CosyFlowError: it refuses.
         """
-        title = run_title(retraining, content)
-        if found := self._find(content, title):
+        if found := self._find(retraining, action):
             return found
         try:
-            return self._create(retraining, content, title, commit)
-        except OutageError:
-            if found := self._find(content, title):
+            return self._create(retraining, action, origin)
+        except (OutageError, ConflictError):
+            if found := self._find(retraining, action):
                 return found
             raise
 
     def end(self, run: str) -> None:
-        """Ends a run that works. Raises as `start` does."""
-        with _answered(self.host):
-            self._client().terminate_run(run)
+        """Ends a run that works."""
+        self._api.ask(self._api.runs.run_service_terminate_run, run)
 
     def state(self, run: str) -> str:
-        """`working`, `succeeded` or `failed`. Raises as `start` does."""
-        with _answered(self.host):
-            return STATES.get(self._client().get_run(run).state, WORKING)
+        """`working`, `succeeded` or `failed`."""
+        return STATES.get(self._api.ask(self._api.runs.run_service_get_run, run).state, WORKING)
 
-    def _find(self, content: str, title: str) -> str:
+    def error(self, run: str) -> str:
+        """What the server says of a run that failed; "" for nothing."""
+        found = self._api.ask(self._api.runs.run_service_get_run, run)
+        return str((found.error.message if found.error else "") or "")
+
+    def _find(self, retraining: Retraining, action: Action) -> str:
         """The id of the run that makes another one needless; "" when there is none."""
-        for name, run in self._listed(content):
-            if run.content == content and (name == title or run.state != FAILED):
+        title = run_title(retraining, action)
+        for name, run in self._listed(action.content):
+            if run.content != action.content:
+                continue
+            as_often = run.state == FAILED and run.retry >= retraining.spec.retry
+            done = action.tick is None and (run.state == SUCCEEDED or as_often)
+            if name == title or run.state == WORKING or done:
                 return run.id
         return ""
 
     def _listed(self, text: str) -> Iterator[tuple[str, Observed]]:
         """The runs of Retrainings whose description has a text in it, with their names."""
-        predicate = {"operation": "IS_SUBSTRING", "key": "description", "stringValue": text}
-        token = ""
-        while True:
-            with _answered(self.host):
-                page = self._client().list_runs(
-                    page_token=token,
-                    page_size=PAGE,
-                    namespace=self.namespace,
-                    filter=json.dumps({"predicates": [predicate]}),
-                )
-            yield from ((run.display_name, seen) for run in page.runs or [] if (seen := _observed(run)))
-            token = page.next_page_token or ""
-            if not token:
-                return
+        call = self._api.runs.run_service_list_runs
+        for run in self._api.pages(call, "runs", filter=contains("description", text), **self._where):
+            if seen := _observed(run):
+                yield run.display_name, seen
 
-    def _create(self, retraining: Retraining, content: str, title: str, commit: str) -> str:
-        spec = retraining.spec
-        facts = {"retraining": retraining.name, "content": content, "retry": spec.retry, "commit": commit}
-        documents = list(yaml.safe_load_all(compiled(retraining)))
-        with _answered(self.host):
-            client = self._client()
-            experiment = client.create_experiment(spec.experiment, namespace=self.namespace)
-            body = _body(
-                documents,
-                experiment.experiment_id,
-                title,
-                f"{MARK} {json.dumps(facts)}",
-                retraining.settings.to_yaml(),
-            )
-            started = client._run_api.run_service_create_run(run=body)
-        return str(started.run_id)
+    def _create(self, retraining: Retraining, action: Action, origin: Origin) -> str:
+        import kfp_server_api
 
-    def _client(self) -> kfp.Client:
-        import kfp
+        text = compiled(retraining)
+        version = uploaded(self._api, self.namespace, pipeline_name(text), pipeline_digest(text), text)
+        facts = _facts(retraining, action, origin)
+        body = kfp_server_api.V2beta1Run(
+            display_name=run_title(retraining, action),
+            description=f"{MARK} {json.dumps(facts)}",
+            experiment_id=self._experiment(retraining.spec.experiment),
+            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
+                pipeline_id=version.pipeline, pipeline_version_id=version.version
+            ),
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters={"run": retraining.settings.to_yaml()}),
+        )
+        return str(self._api.ask(self._api.runs.run_service_create_run, body).run_id)
 
-        return kfp.Client(host=self.host, namespace=self.namespace or "kubeflow", existing_token=self.token)
+    def _experiment(self, name: str) -> str:
+        import kfp_server_api
 
+        call = self._api.experiments.experiment_service_create_experiment
+        if found := self._named_experiment(name):
+            return found
+        try:
+            body = kfp_server_api.V2beta1Experiment(display_name=name, namespace=self.namespace)
+            return str(self._api.ask(call, body).experiment_id)
+        except ConflictError:
+            if found := self._named_experiment(name):
+                return found
+            raise
 
-@contextmanager
-def _answered(host: str) -> Iterator[None]:
-    """Within the `with` body what the client raises becomes an error that says whether trying again may help."""
-    from kfp_server_api import ApiException
-    from urllib3.exceptions import HTTPError
+    def _named_experiment(self, name: str) -> str:
+        call = self._api.experiments.experiment_service_list_experiments
+        found = self._api.pages(call, "experiments", filter=equals("display_name", name), **self._where)
+        return next((str(one.experiment_id) for one in found), "")
 
-    try:
-        yield
-    except ApiException as error:
-        text = f"{host}: status {error.status}: {error.body or error.reason}"
-        if error.status in (None, 0, 408, 429) or error.status >= 500:
-            raise OutageError(f"{text}; try again later") from error
-        raise CosyFlowError(text) from error
-    except (HTTPError, OSError) as error:
-        raise OutageError(f"{host}: no answer from a Kubeflow Pipelines server ({error}); try again later") from error
+    @property
+    def _where(self) -> Mapping[str, str]:
+        return {"namespace": self.namespace} if self.namespace else {}
 
 
-def run_title(retraining: Retraining, content: str) -> str:
-    """What the run of a content is called; another content or retry has another name."""
-    return f"{retraining.name} {content[:SHOWN]} r{retraining.spec.retry}"
+def run_title(retraining: Retraining, action: Action) -> str:
+    """What the run of an action is called; another content, retry or tick has another name."""
+    tick = f" {action.tick.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if action.tick else ""
+    return f"{retraining.name} {action.content[:SHOWN]} r{retraining.spec.retry}{tick}"
 
 
-def _body(documents: list[Any], experiment: str, title: str, description: str, run: str) -> Any:
-    import kfp_server_api
-
-    spec = documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
-    return kfp_server_api.V2beta1Run(
-        display_name=title,
-        description=description,
-        experiment_id=experiment,
-        pipeline_spec=spec,
-        runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters={"run": run}),
-    )
+def _facts(retraining: Retraining, action: Action, origin: Origin) -> dict[str, Any]:
+    known = {
+        "retraining": retraining.name,
+        "content": action.content,
+        "retry": retraining.spec.retry,
+        "commit": origin.commit,
+        "repository": origin.repository,
+        "tick": action.tick.isoformat() if action.tick else "",
+    }
+    return {key: value for key, value in known.items() if value != ""}
 
 
 def _observed(run: Any) -> Observed | None:
@@ -170,7 +167,13 @@ def _observed(run: Any) -> Observed | None:
     try:
         known = json.loads(facts)
         retraining, content, retry = str(known["retraining"]), str(known["content"]), int(known["retry"])
-    except (ValueError, KeyError, TypeError):
+        tick = datetime.fromisoformat(known["tick"]) if known.get("tick") else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    started = run.created_at if run.created_at.tzinfo else run.created_at.replace(tzinfo=UTC)
-    return Observed(run.run_id, retraining, content, retry, STATES.get(run.state, WORKING), started)
+    state = STATES.get(run.state, WORKING)
+    finished = _with_zone(run.finished_at) if run.finished_at and state != WORKING else None
+    return Observed(run.run_id, retraining, content, retry, state, _with_zone(run.created_at), finished, tick)
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -69,7 +69,7 @@ def test_suspended_starts_nothing() -> None:
 
 def test_new_data_must_be_quiet() -> None:
     one = wanted(trigger={"onChange": False, "onNewData": {"quietSeconds": 600}})
-    assert action(replace(one, data_changed=NOW - timedelta(seconds=599))) is What.NONE
+    assert action(replace(one, data_changed=NOW - timedelta(seconds=599))) is What.WAIT
     assert action(replace(one, data_changed=NOW - timedelta(seconds=600))) is What.START
 
 
