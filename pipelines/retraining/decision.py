@@ -5,7 +5,7 @@ The controller, `python -m pipelines diff` and `apply` all ask it, so a pull req
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -122,6 +122,22 @@ def decide(
         actions.append(action)
     gone = sorted(set(scheduled or ()) - set(by_name))
     return actions + [Action(name, What.UNSCHEDULE, "", "is declared no more") for name in gone]
+
+
+def needless_by(action: Action, retry: int, runs: Iterable[Observed]) -> Observed | None:
+    """The run that makes the one of an action needless, looked for once more before that one is made; None for none.
+
+    It is the very one; or one of the content that works, or has succeeded (which a tick that forces a run passes over),
+    or has failed although it was tried as often.
+    """
+    for run in runs:
+        if run.content != action.content:
+            continue
+        is_it = (run.retraining, run.retry, run.tick) == (action.retraining, retry, action.tick)
+        as_often = run.state == FAILED and run.retry >= retry
+        if is_it or run.state == WORKING or (action.tick is None and (run.state == SUCCEEDED or as_often)):
+            return run
+    return None
 
 
 def _decide(

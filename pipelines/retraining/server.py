@@ -13,7 +13,7 @@ from typing import Any
 from cosyflow.errors import OutageError
 from pipelines.retraining.api import Api, ConflictError, contains, equals
 from pipelines.retraining.content import compiled, pipeline_digest, pipeline_name
-from pipelines.retraining.decision import FAILED, SUCCEEDED, WORKING, Action, Observed
+from pipelines.retraining.decision import FAILED, SUCCEEDED, WORKING, Action, Observed, needless_by
 from pipelines.retraining.model import Origin, Retraining
 from pipelines.retraining.uploads import uploaded
 
@@ -49,13 +49,10 @@ class Server:
 
     def runs(self) -> list[Observed]:
         """All runs of Retrainings, the oldest first."""
-        return sorted((run for _, run in self._listed(MARK)), key=lambda run: run.started)
+        return sorted(self._listed(MARK), key=lambda run: run.started)
 
     def start(self, retraining: Retraining, action: Action, origin: Origin = Origin()) -> str:  # noqa: B008 - frozen
-        """Starts the run that an action wants, unless that one is there. Returns its id.
-
-        That one is a run of its name, or one of the content that works, or has succeeded (which a tick that forces a
-        run passes over), or has failed although it was tried as often.
+        """Starts the run that an action wants, unless there is one that makes it needless. Returns the id of either.
 
         A request whose answer was lost may have been accepted: the run is looked up again before it counts as failed.
         """
@@ -83,22 +80,15 @@ class Server:
 
     def _find(self, retraining: Retraining, action: Action) -> str:
         """The id of the run that makes another one needless; "" when there is none."""
-        title = run_title(retraining, action)
-        for name, run in self._listed(action.content):
-            if run.content != action.content:
-                continue
-            as_often = run.state == FAILED and run.retry >= retraining.spec.retry
-            done = action.tick is None and (run.state == SUCCEEDED or as_often)
-            if name == title or run.state == WORKING or done:
-                return run.id
-        return ""
+        found = needless_by(action, retraining.spec.retry, self._listed(action.content))
+        return found.id if found else ""
 
-    def _listed(self, text: str) -> Iterator[tuple[str, Observed]]:
-        """The runs of Retrainings whose description has a text in it, with their names."""
+    def _listed(self, text: str) -> Iterator[Observed]:
+        """The runs of Retrainings whose description has a text in it."""
         call = self._api.runs.run_service_list_runs
         for run in self._api.pages(call, "runs", filter=contains("description", text), **self._where):
             if seen := _observed(run):
-                yield run.display_name, seen
+                yield seen
 
     def _create(self, retraining: Retraining, action: Action, origin: Origin) -> str:
         import kfp_server_api

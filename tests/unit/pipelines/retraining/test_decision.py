@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as some
 
-from pipelines.retraining.decision import FAILED, SUCCEEDED, WORKING, Observed, Wanted, What, decide
-from pipelines.retraining.model import Concurrency, Spec
+from pipelines.retraining.clock import Clock, look
+from pipelines.retraining.decision import FAILED, SUCCEEDED, WORKING, Observed, Wanted, What, decide, needless_by
+from pipelines.retraining.model import Concurrency, Schedule, Spec
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = {"data_root": "s3://bucket/data"}
@@ -102,30 +103,41 @@ class World:
     contents: dict[str, str] = field(default_factory=lambda: dict.fromkeys(NAMES, "c0"))
     retries: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
     concurrency: Concurrency = Concurrency.WAIT
+    schedule: Schedule | None = None
+    clock: Clock = field(default_factory=Clock)
     runs: list[Observed] = field(default_factory=list)
     now: datetime = NOW
 
     def wanted(self) -> list[Wanted]:
-        return [
-            wanted(name, self.contents[name], retry=self.retries[name], concurrency=self.concurrency) for name in NAMES
+        self.clock = look(self.schedule, self.clock, self.now)
+        trigger = {"schedule": self.schedule.model_dump()} if self.schedule else {}
+        every = [
+            wanted(name, self.contents[name], retry=self.retries[name], concurrency=self.concurrency, trigger=trigger)
+            for name in NAMES
         ]
+        return [replace(one, tick=self.clock.tick, next_tick=self.clock.next_tick) for one in every]
 
     def reconcile(self, seen: list[Observed] | None = None) -> list[What]:
         """One look and what follows; before a run is made its content and name are looked up on the server."""
         decided = decide(self.wanted(), self.runs if seen is None else seen, self.now)
         for one in decided:
             if one.action in (What.START, What.REPLACE):
-                self.runs = [replace(run, state=FAILED) if run.id in one.ends else run for run in self.runs]
-                name = f"{one.retraining} {one.content} {self.retries[one.retraining]}"
-                if not any(run.id == name or (run.content == one.content and run.state != FAILED) for run in self.runs):
-                    retry = self.retries[one.retraining]
-                    self.runs.append(Observed(name, one.retraining, one.content, retry, WORKING, self.now))
+                for run in [run for run in self.runs if run.id in one.ends]:
+                    self._ended(run, FAILED)
+                retry = self.retries[one.retraining]
+                if needless_by(one, retry, self.runs) is None:
+                    name, started = f"run-{len(self.runs)}", self.now
+                    self.runs.append(
+                        Observed(name, one.retraining, one.content, retry, WORKING, started, tick=one.tick)
+                    )
         return [one.action for one in decided]
 
     def end(self, state: str) -> None:
-        working = [index for index, run in enumerate(self.runs) if run.state == WORKING]
-        if working:
-            self.runs[working[0]] = replace(self.runs[working[0]], state=state)
+        if working := [run for run in self.runs if run.state == WORKING]:
+            self._ended(working[0], state)
+
+    def _ended(self, run: Observed, state: str) -> None:
+        self.runs[self.runs.index(run)] = replace(run, state=state, finished=self.now)
 
 
 steps = some.lists(
@@ -135,17 +147,21 @@ steps = some.lists(
         some.tuples(some.just("end"), some.sampled_from([SUCCEEDED, FAILED]), some.just("")),
         some.tuples(some.just("look"), some.just(""), some.just("")),
         some.tuples(some.just("look at old state"), some.just(""), some.just("")),
-        some.tuples(some.just("clock"), some.sampled_from(["-3600", "7200"]), some.just("")),
+        some.tuples(some.just("clock"), some.sampled_from(["-3600", "300", "1800", "7200"]), some.just("")),
     ),
     max_size=40,
 )
 
 
-@given(steps, some.sampled_from(list(Concurrency)))
+schedules = some.sampled_from([None, Schedule(cron="0 * * * *"), Schedule(cron="0 * * * *", force=True)])
+
+
+@given(steps, some.sampled_from(list(Concurrency)), schedules)
 def test_no_content_works_or_succeeds_twice_and_none_is_forgotten(
-    steps: list[tuple[str, str, str]], concurrency: Concurrency
+    steps: list[tuple[str, str, str]], concurrency: Concurrency, schedule: Schedule | None
 ) -> None:
-    world = World(concurrency=concurrency)
+    """A tick that forces a run has one of its own, and it too is one."""
+    world = World(concurrency=concurrency, schedule=schedule)
     old: list[Observed] = []
     for step, first, second in steps:
         if step == "commit":
@@ -162,8 +178,11 @@ def test_no_content_works_or_succeeds_twice_and_none_is_forgotten(
         else:
             old = list(world.runs)
             world.reconcile()
-        contents = [run.content for run in world.runs if run.state in (WORKING, SUCCEEDED)]
+        contents = [(run.content, run.tick) for run in world.runs if run.state in (WORKING, SUCCEEDED)]
         assert len(contents) == len(set(contents)), world.runs
+        working = [run.content for run in world.runs if run.state == WORKING]
+        assert len(working) == len(set(working)), world.runs
+        assert all(run.tick is None for run in world.runs) or (schedule and schedule.force)
     for _ in range(3 * len(NAMES)):  # left alone, everything comes to rest
         world.reconcile()
         world.end(SUCCEEDED)
