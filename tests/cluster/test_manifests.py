@@ -16,7 +16,7 @@ import yaml
 from cosyflow.launch.settings import LAUNCHER_SECRET
 
 K8S = Path(__file__).resolve().parents[2] / "k8s"
-FOLDERS = [*sorted(K8S.glob("overlays/*/")), K8S / "gitops/retraining"]
+FOLDERS = [*sorted(K8S.glob("overlays/*/")), K8S / "gitops/retraining", K8S / "retraining"]
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 Object = dict[str, Any]
 
@@ -43,6 +43,8 @@ def render(folder: Path, namespace: str) -> list[Object]:
     assert done.returncode == 0, done.stderr
     objects = [item for item in yaml.safe_load_all(done.stdout) if item]
     for item in objects:
+        if item["kind"] == "CustomResourceDefinition":
+            continue
         place = item["metadata"].get("namespace", item["metadata"]["name"])
         item["metadata"]["namespace" if "namespace" in item["metadata"] else "name"] = namespace
         for port in item.get("spec", {}).get("ports", []):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS = (
+    "apiextensions.k8s.io/v1/CustomResourceDefinition",
     "apps/v1/Deployment",
     "batch/v1/CronJob",
     "batch/v1/Job",

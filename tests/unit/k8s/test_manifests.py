@@ -19,11 +19,20 @@ from cosyflow.launch.kinds.pytorchjob import PyTorchJob
 from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, read_settings
 from cosyflow.launch.spec import JobSpec
 from pipelines.compiling import compile_pipelines, read_image_lock
+from pipelines.retraining.election import LEASE
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
-RENDERED = [*sorted(K8S.glob("overlays/*/kustomization.yaml")), K8S / "gitops/retraining/kustomization.yaml"]
+RENDERED = [
+    *sorted(K8S.glob("overlays/*/kustomization.yaml")),
+    K8S / "gitops/retraining/kustomization.yaml",
+    K8S / "retraining/kustomization.yaml",
+]
 SCHEMAS = json.loads(Path(__file__).with_name("schemas.json").read_text(encoding="utf-8"))
-KNOWN_SECRETS = {"mlpipeline-minio-artifact": {"accesskey", "secretkey"}, "mlflow-database": {"uri"}}
+KNOWN_SECRETS = {
+    "cosyflow-logins": {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"},
+    "mlflow-database": {"uri"},
+    "mlpipeline-minio-artifact": {"accesskey", "secretkey"},
+}
 Object = dict[str, Any]
 
 
@@ -34,7 +43,9 @@ def render(directory: Path) -> list[Object]:
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-@pytest.fixture(params=[path.parent for path in RENDERED], ids=[path.parent.name for path in RENDERED])
+@pytest.fixture(
+    params=[path.parent for path in RENDERED], ids=[path.parent.relative_to(K8S).as_posix() for path in RENDERED]
+)
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed, which renders the overlays")
@@ -148,7 +159,8 @@ def test_services_find_their_pods(objects: list[Object]) -> None:
 
 
 def test_everything_is_in_one_namespace_and_rights_are_given_there(objects: list[Object]) -> None:
-    spaces = {item["metadata"].get("namespace", item["metadata"]["name"]) for item in objects}
+    placed = [item for item in objects if item["kind"] != "CustomResourceDefinition"]
+    spaces = {item["metadata"].get("namespace", item["metadata"]["name"]) for item in placed}
     assert len(spaces) == 1
     for item in objects:
         if item["kind"] == "RoleBinding":
@@ -263,6 +275,25 @@ def test_the_ports_of_a_kind_cluster_are_those_of_its_services() -> None:
 def test_retraining_uses_images_by_digest() -> None:
     lock = read_image_lock(K8S / "gitops/retraining/images.lock.yaml", release=True)
     assert all("@sha256:" in reference for reference in lock.values())
+
+
+def test_the_controller_of_retrainings_may_do_what_it_calls_and_nothing_else() -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed, which renders the overlays")
+    objects = render(K8S / "retraining")
+    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    assert not [item for item in objects if item["kind"].startswith("Cluster")]
+    (binding,) = [item for item in objects if item["kind"] == "RoleBinding"]
+    assert [subject["name"] for subject in binding["subjects"]] == [account]
+    rules = named(objects, "Role", binding["roleRef"]["name"])["rules"]
+    may = {(verb, resource) for rule in rules for verb in rule["verbs"] for resource in rule["resources"]}
+    assert may == {
+        ("get", "retrainings"), ("list", "retrainings"), ("watch", "retrainings"), ("patch", "retrainings/status"),
+        ("create", "events"), ("create", "leases"), ("get", "leases"), ("update", "leases"),
+    }  # fmt: skip
+    (update,) = [rule for rule in rules if "update" in rule["verbs"]]
+    assert update["resourceNames"] == [LEASE]
 
 
 def test_where_the_cluster_chooses_the_user_no_pod_names_one(tmp_path: Path) -> None:
