@@ -19,6 +19,7 @@ from pipelines.retraining.status import Event, Object
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 TIMEOUT = (CONNECT_SECONDS, READ_SECONDS)
 WATCH_SECONDS = 300
+FLUX_GROUP = "kustomize.toolkit.fluxcd.io"
 COMPONENT = "cosyflow-retraining"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 MISSING, TRANSIENT_STATUS = 404, (408, 409, 429)
@@ -64,7 +65,7 @@ class Cluster:
     def retrainings(self) -> list[Object]:
         """All of them, as the server has them."""
         with _meaning("list the Retrainings"):
-            listed = self._objects.list_namespaced_custom_object(**self._where, _request_timeout=TIMEOUT)
+            listed = self._custom.list_namespaced_custom_object(**self._where, _request_timeout=TIMEOUT)
         return [{"apiVersion": API_VERSION, "kind": KIND, **item} for item in listed["items"]]
 
     def write_status(self, item: Mapping[str, Any], status: Object) -> None:
@@ -72,7 +73,7 @@ class Cluster:
         gone = {key: None for key in item.get("status", {}) if key not in status}
         name = item["metadata"]["name"]
         with _meaning(f"write the status of Retraining {name}"), _unless_missing():
-            self._objects.patch_namespaced_custom_object_status(
+            self._custom.patch_namespaced_custom_object_status(
                 **self._where, name=name, body={"status": {**status, **gone}}, _request_timeout=TIMEOUT
             )
 
@@ -108,6 +109,16 @@ class Cluster:
         with _meaning(f"make an Event of Retraining {metadata['name']}"):
             client.CoreV1Api(self.client).create_namespaced_event(self.namespace, body, _request_timeout=TIMEOUT)
 
+    def revision(self, namespace: str, name: str) -> str:
+        """The commit that a Kustomization of Flux applies; "" where there is none, or none that may be read."""
+        where = {"group": FLUX_GROUP, "version": "v1", "plural": "kustomizations", "namespace": namespace}
+        try:
+            with _meaning(f"read the Kustomization {namespace}/{name}"):
+                found = self._custom.get_namespaced_custom_object(**where, name=name, _request_timeout=TIMEOUT)
+        except CosyFlowError:
+            return ""
+        return str((found.get("status") or {}).get("lastAttemptedRevision", "")).rpartition(":")[2]
+
     def watch(self, changed: Callable[[], None], ended: Callable[[], bool]) -> None:
         """Calls `changed` when a Retraining comes, goes, or is declared anew, until `ended` says so.
 
@@ -120,7 +131,7 @@ class Cluster:
             try:
                 watch = Watch()
                 for event in watch.stream(
-                    self._objects.list_namespaced_custom_object,
+                    self._custom.list_namespaced_custom_object,
                     **self._where,
                     timeout_seconds=WATCH_SECONDS,
                     _request_timeout=(CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS),
@@ -136,7 +147,7 @@ class Cluster:
                 time.sleep(1)
 
     @property
-    def _objects(self) -> Any:
+    def _custom(self) -> Any:
         from kubernetes import client
 
         return client.CustomObjectsApi(self.client)

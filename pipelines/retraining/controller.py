@@ -15,22 +15,23 @@ from datetime import UTC, datetime, timedelta
 from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.progress import say
 from cosyflow.run.record import Record
-from pipelines.retraining.cluster import Cluster
+from pipelines.retraining.cluster import FLUX_GROUP, Cluster
 from pipelines.retraining.decision import SUCCEEDED, WORKING, Action, Observed, What, decide
 from pipelines.retraining.health import Health
 from pipelines.retraining.looking import Looks, Subject, remembered
-from pipelines.retraining.model import HealthyWhen, Retraining
+from pipelines.retraining.model import COMMIT, HealthyWhen, Retraining
 from pipelines.retraining.progress import Progress, progress_of
 from pipelines.retraining.registry import Verdict, verdicts
 from pipelines.retraining.server import Server
 from pipelines.retraining.status import (
     SERVER_REFUSES,
     SERVER_UNREACHABLE,
+    Object,
     Trouble,
     counting,
     event_of,
     status_of,
-)  # fmt: skip
+)
 from pipelines.submitting import ui_address
 
 BUSY_SECONDS, IDLE_SECONDS = 10.0, 60.0
@@ -100,6 +101,7 @@ class Controller:
         """
         now = self._now()
         items = [item for item in self._cluster.retrainings() if not item["metadata"].get("deletionTimestamp")]
+        self._say_commits(items)
         self._looks.forget_all_but({item["metadata"]["uid"] for item in items})
         subjects = {subject.name: subject for subject in (self._looks.at(item, now) for item in items)}
         observed = self._observed(subjects)
@@ -116,6 +118,18 @@ class Controller:
         good = not any(one.found.trouble and one.one for one in subjects.values())
         self._health.values["failures"] += not good
         return _pause(list(subjects.values()), list(actions.values()), now), good
+
+    def _say_commits(self, items: Sequence[Object]) -> None:
+        """Annotates what Flux applies, and says no commit, with the one of its Kustomization."""
+        known: dict[tuple[str, str], str] = {}
+        for metadata in (item["metadata"] for item in items):
+            labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+            place, name = labels.get(f"{FLUX_GROUP}/namespace"), labels.get(f"{FLUX_GROUP}/name")
+            if place and name and COMMIT not in annotations:
+                if (place, name) not in known:
+                    known[place, name] = self._cluster.revision(place, name)
+                if known[place, name]:
+                    metadata["annotations"] = {**annotations, COMMIT: known[place, name]}
 
     def _observed(self, subjects: dict[str, Subject]) -> list[Observed]:
         """The runs that the servers and the status know. Who cannot be looked at is marked so."""

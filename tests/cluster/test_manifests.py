@@ -16,7 +16,7 @@ import yaml
 from cosyflow.launch.settings import LAUNCHER_SECRET
 
 K8S = Path(__file__).resolve().parents[2] / "k8s"
-FOLDERS = [*sorted(K8S.glob("overlays/*/")), K8S / "gitops/retraining", K8S / "retraining"]
+FOLDERS = [*sorted(K8S.glob("overlays/*/")), K8S / "retraining"]
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 Object = dict[str, Any]
 

@@ -1,15 +1,22 @@
 """Writes schemas.json: of the Kubernetes API that a running cluster has, what the manifests of k8s/ use.
 
 KUBECONFIG=... python tests/unit/k8s/refresh_schemas.py
+
+With files of custom resource definitions, as Argo CD and Flux publish them, it writes gitops.json, of their `spec`:
+
+python tests/unit/k8s/refresh_schemas.py application-crd.yaml appproject-crd.yaml ...
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 KINDS = (
     "apiextensions.k8s.io/v1/CustomResourceDefinition",
@@ -25,6 +32,12 @@ KINDS = (
     "v1/Secret",
     "v1/Service",
     "v1/ServiceAccount",
+)
+GITOPS_KINDS = (
+    "argoproj.io/v1alpha1/AppProject",
+    "argoproj.io/v1alpha1/Application",
+    "kustomize.toolkit.fluxcd.io/v1/Kustomization",
+    "source.toolkit.fluxcd.io/v1/GitRepository",
 )
 KEPT = ("$ref", "additionalProperties", "enum", "items", "properties", "required", "type")
 REFERENCE = "#/definitions/"
@@ -74,7 +87,30 @@ def select(definitions: dict[str, Any]) -> dict[str, Any]:
     return {"kinds": dict(sorted(names.items())), "definitions": dict(sorted(wanted.items()))}
 
 
+def of_definition(crd: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`group/version/Kind` and the schema of each version that a custom resource definition serves."""
+    spec = crd["spec"]
+    for version in spec["versions"]:
+        whole = version["schema"]["openAPIV3Schema"]
+        kept = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+        schema = {"type": "object", "required": ["spec"], "properties": {**kept, "spec": whole["properties"]["spec"]}}
+        yield f"{spec['group']}/{version['name']}/{spec['names']['kind']}", strict(schema)
+
+
+def write_definitions(files: list[str]) -> None:
+    found: dict[str, Any] = {}
+    for file in files:
+        found |= of_definition(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+    wanted = {kind: found[kind] for kind in GITOPS_KINDS}
+    path = Path(__file__).with_name("gitops.json")
+    path.write_text(json.dumps(wanted, separators=(",", ":"), sort_keys=True) + "\n", encoding="utf-8")
+    print(f"{path}: {', '.join(wanted)}")
+
+
 def main() -> None:
+    if files := sys.argv[1:]:
+        write_definitions(files)
+        return
     answer = subprocess.run(["kubectl", "get", "--raw", "/openapi/v2"], capture_output=True, check=True).stdout
     document = json.loads(answer)
     schemas = {"version": document["info"]["version"], **select(document["definitions"])}

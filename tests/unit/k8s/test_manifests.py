@@ -18,15 +18,11 @@ from jsonschema import Draft4Validator
 from cosyflow.launch.kinds.pytorchjob import PyTorchJob
 from cosyflow.launch.settings import LAUNCHER_FOLDER, LAUNCHER_SECRET, JobSettings, read_settings
 from cosyflow.launch.spec import JobSpec
-from pipelines.compiling import compile_pipelines, read_image_lock
+from pipelines.compiling import compile_pipelines
 from pipelines.retraining.election import LEASE
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
-RENDERED = [
-    *sorted(K8S.glob("overlays/*/kustomization.yaml")),
-    K8S / "gitops/retraining/kustomization.yaml",
-    K8S / "retraining/kustomization.yaml",
-]
+RENDERED = [*sorted(K8S.glob("overlays/*/kustomization.yaml")), K8S / "retraining/kustomization.yaml"]
 SCHEMAS = json.loads(Path(__file__).with_name("schemas.json").read_text(encoding="utf-8"))
 KNOWN_SECRETS = {
     "cosyflow-logins": {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"},
@@ -270,11 +266,6 @@ def test_the_ports_of_a_kind_cluster_are_those_of_its_services() -> None:
     mapped = {port["containerPort"] for port in cluster["nodes"][0]["extraPortMappings"]}
     services = [item["spec"]["ports"][0] for item in overlay("kind") if item["kind"] == "Service"]
     assert mapped == {port["nodePort"] for port in services}
-
-
-def test_retraining_uses_images_by_digest() -> None:
-    lock = read_image_lock(K8S / "gitops/retraining/images.lock.yaml", release=True)
-    assert all("@sha256:" in reference for reference in lock.values())
 
 
 def test_the_controller_of_retrainings_may_do_what_it_calls_and_nothing_else() -> None:

@@ -27,6 +27,7 @@ class FakeCluster:
         self.items: dict[str, dict[str, Any]] = {}
         self.events: list[tuple[str, Event]] = []
         self.away = False
+        self.revisions: dict[tuple[str, str], str] = {}
         self.changed: Callable[[], None] = lambda: None
 
     def declare(self, name: str = "voice", commit: str = "", **spec: Any) -> None:
@@ -55,6 +56,9 @@ class FakeCluster:
 
     def tell(self, item: dict[str, Any], event: Event, now: datetime) -> None:
         self.events.append((item["metadata"]["name"], event))
+
+    def revision(self, namespace: str, name: str) -> str:
+        return self.revisions.get((namespace, name), "")
 
     def watch(self, changed: Callable[[], None], ended: Callable[[], bool]) -> None:
         self.changed = changed

@@ -306,6 +306,16 @@ def test_accepted_is_ready_while_it_runs_and_suspended_starts_nothing(world: Wor
     assert world.cluster.condition("Stalled", "quick") == ("True", "RunFailed")
 
 
+def test_the_commit_that_flux_applies_is_that_of_its_kustomization(world: World) -> None:
+    world.declare()
+    group = "kustomize.toolkit.fluxcd.io"
+    world.cluster.items["voice"]["metadata"]["labels"] = {f"{group}/name": "runs", f"{group}/namespace": "flux"}
+    world.cluster.revisions["flux", "runs"] = "0a1b2c"
+    world.look()
+    assert world.cluster.status()["commit"] == "0a1b2c"
+    assert '"commit": "0a1b2c"' in world.kfp.runs[0]["description"]
+
+
 def test_newer_content_replaces_a_run(world: World) -> None:
     world.declare(concurrency="Replace")
     world.look()
