@@ -28,6 +28,8 @@ from cosyflow.places import tidy
 from cosyflow.run.speech_settings import Speech, impossible
 
 AUTO = "auto"
+DECLARED = "declared"
+"""Of a run's file: no setting, but what the run was declared as (`cosyflow.run.declared`)."""
 F0_CHOICES = ("auto", "none", "harvest", "fast")
 FIRST_STAGE, LAST_STAGE = -1, 7
 RESOURCE_STAGES = ("plan", *STAGE_NAMES, "report")
@@ -258,6 +260,11 @@ def read_file(text: str, source: str = "run") -> dict[str, Any]:
 
 def read_run(text_or_uri: str) -> dict[str, Any]:
     """The settings of a run that is given as YAML text, as a file, or as s3://. Empty: none."""
+    return {name: value for name, value in read_whole(text_or_uri).items() if name != DECLARED}
+
+
+def read_whole(text_or_uri: str) -> dict[str, Any]:
+    """The settings of a run, and what it was declared as (`cosyflow.run.declared`)."""
     given = text_or_uri.strip()
     if not given:
         return {}

@@ -11,7 +11,7 @@ from cosyflow import storage
 from cosyflow.credentials import protect, refuse_carried
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.progress import say
-from cosyflow.run import config, ends, plan, report
+from cosyflow.run import config, declared, ends, plan, report
 from cosyflow.run.ends import End
 from cosyflow.run.stages import STAGES
 from cosyflow.unexpected import describe
@@ -41,7 +41,8 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         refuse_carried(settings)
         for name, source in origin.items():
             say("plan", f"{name} = {settings[name]!r} ({source})")
-        made = plan.plan(settings)
+        of = declared.declared_in(described)
+        made = plan.plan(settings, lambda record: declared.claim(of, record, run_id) if of and run_id else None)
     except RefusalError as refusal:
         _leave_failure(described, parameters, "; ".join(map(str, refusal.problems)))
         for line in refusal.lines:

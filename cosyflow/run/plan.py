@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -205,13 +205,17 @@ def _problems(record: Record) -> list[Problem]:
         return [problem for one in checks for problem in one.result()]
 
 
-def plan(settings: Mapping[str, Any]) -> Plan:
+def plan(settings: Mapping[str, Any], claimed: Callable[[Record], None] = lambda record: None) -> Plan:
     """Checks a run, writes its record, and looks what of it is done.
+
+    Args:
+        claimed: called when nothing is wrong and before anything is written; what it raises ends the run.
 
     Raises:
         RefusalError: something of it is wrong, or a stage outside the range has nothing that can be reused.
     """
     examined = examine(settings)
+    claimed(examined.record)
     examined.digests.save()
     uri = examined.record.write()
     for link in examined.links:

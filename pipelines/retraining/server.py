@@ -10,7 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cosyflow.errors import OutageError
+from cosyflow.run.declared import Declared
 from pipelines.retraining.api import Api, ConflictError, contains, equals
 from pipelines.retraining.content import compiled, pipeline_digest, pipeline_name
 from pipelines.retraining.decision import FAILED, SUCCEEDED, WORKING, Action, Observed, needless_by
@@ -96,6 +99,7 @@ class Server:
         text = compiled(retraining)
         version = uploaded(self._api, self.namespace, pipeline_name(text), pipeline_digest(text), text)
         facts = _facts(retraining, action, origin)
+        parameters = {"run": _described(retraining, action, origin)}
         body = kfp_server_api.V2beta1Run(
             display_name=run_title(retraining, action),
             description=f"{MARK} {json.dumps(facts)}",
@@ -103,7 +107,7 @@ class Server:
             pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
                 pipeline_id=version.pipeline, pipeline_version_id=version.version
             ),
-            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters={"run": retraining.settings.to_yaml()}),
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=parameters),
         )
         return str(self._api.ask(self._api.runs.run_service_create_run, body).run_id)
 
@@ -133,8 +137,19 @@ class Server:
 
 def run_title(retraining: Retraining, action: Action) -> str:
     """What the run of an action is called; another content, retry or tick has another name."""
-    tick = f" {action.tick.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if action.tick else ""
-    return f"{retraining.name} {action.content[:SHOWN]} r{retraining.spec.retry}{tick}"
+    return f"{retraining.name} {action.content[:SHOWN]} {_attempt(retraining, action, ' ')}"
+
+
+def _attempt(retraining: Retraining, action: Action, between: str) -> str:
+    tick = f"{between}{action.tick.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if action.tick else ""
+    return f"r{retraining.spec.retry}{tick}"
+
+
+def _described(retraining: Retraining, action: Action, origin: Origin) -> str:
+    """The run's file, with what the plan knows a duplicate by."""
+    attempt = _attempt(retraining, action, "-")
+    declared = Declared(retraining.name, action.content, attempt, origin.repository, origin.commit)
+    return retraining.settings.to_yaml() + yaml.safe_dump(declared.to_json(), sort_keys=False)
 
 
 def _facts(retraining: Retraining, action: Action, origin: Origin) -> dict[str, Any]:
