@@ -1,4 +1,4 @@
-"""The Retrainings of a namespace of Kubernetes: listed, watched, and told what has become of them."""
+"""The Retrainings of a namespace of Kubernetes: listed, watched, and given a status and Events."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Cluster:
                 **self._where, name=name, body={"status": {**status, **gone}}, _request_timeout=TIMEOUT
             )
 
-    def tell(self, item: Mapping[str, Any], event: Event, now: datetime) -> None:
+    def report(self, item: Mapping[str, Any], event: Event, now: datetime) -> None:
         """Makes an Event of a Retraining; the same one within an hour is none."""
         from kubernetes import client
 

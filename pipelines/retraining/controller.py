@@ -201,7 +201,7 @@ class Controller:
         try:
             self._cluster.write_status(subject.item, status)
             if event := event_of(status, before):
-                self._cluster.tell(subject.item, event, now)
+                self._cluster.report(subject.item, event, now)
         except OutageError:
             raise
         except CosyFlowError as error:  # of one Retraining; the others have theirs

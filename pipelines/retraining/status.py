@@ -62,7 +62,7 @@ class Found:
         action: that was decided; None where nothing could be.
         runs: its own and those of its content, the oldest first.
         url: of the page of the run that counts.
-        verdicts: of the gate on the versions of the run that counts; None where the registry was not asked or is away.
+        verdicts: of the gate on the versions of that run; None where the registry was not asked or does not answer.
     """
 
     generation: int
@@ -83,7 +83,7 @@ class Found:
 def counting(runs: Sequence[Observed], content: str) -> Observed | None:
     """The run that stands for a content: of those of its newest tick one that works, else has succeeded, else failed.
 
-    So a duplicate that ended without having done anything counts for nothing beside the run that it was one of.
+    So a duplicate that ended without having done anything counts for nothing next to the run that it was one of.
     """
     order = (FAILED, SUCCEEDED, WORKING)
     never = datetime.min.replace(tzinfo=UTC)
@@ -257,7 +257,7 @@ def _text(moment: datetime | None) -> str | None:
 
 @dataclass(frozen=True)
 class Event:
-    """What is told once, when it becomes so; `kind` is "Normal" or "Warning"."""
+    """What is reported once, when it becomes so; `kind` is "Normal" or "Warning"."""
 
     kind: str
     reason: str
@@ -265,7 +265,7 @@ class Event:
 
 
 def event_of(status: Mapping[str, Any], before: Mapping[str, Any]) -> Event | None:
-    """What a new status has to tell; None where it differs in details only."""
+    """What is to be reported of a new status; None where it differs in details only."""
     event, old = _event(status), _event(before)
     if event is None or (old and old.reason == event.reason and _about(status) == _about(before)):
         return None
@@ -274,12 +274,12 @@ def event_of(status: Mapping[str, Any], before: Mapping[str, Any]) -> Event | No
 
 def _event(status: Mapping[str, Any]) -> Event | None:
     conditions = {one["type"]: one for one in status.get("conditions", ())}
-    away = conditions.get(REACHABLE)
+    reachable = conditions.get(REACHABLE)
     holding = next((one for kind in Kind if (one := conditions.get(kind)) and one["status"] == "True"), None)
     if holding is None:
         return None
-    if away and away["status"] == "False":
-        return Event("Warning", away["reason"], away["message"])
+    if reachable and reachable["status"] == "False":
+        return Event("Warning", reachable["reason"], reachable["message"])
     is_bad = holding["type"] == Kind.STALLED or holding["reason"] == DATA_UNREACHABLE
     return Event("Warning" if is_bad else "Normal", holding["reason"], holding["message"])
 

@@ -54,7 +54,7 @@ class FakeCluster:
         if known := self.items.get(item["metadata"]["name"]):
             known["status"] = deepcopy(status)
 
-    def tell(self, item: dict[str, Any], event: Event, now: datetime) -> None:
+    def report(self, item: dict[str, Any], event: Event, now: datetime) -> None:
         self.events.append((item["metadata"]["name"], event))
 
     def revision(self, namespace: str, name: str) -> str:
