@@ -40,8 +40,13 @@ class Declared:
     repository: str = ""
     commit: str = ""
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is known of it."""
+        return {name: value for name, value in asdict(self).items() if value}
+
     def to_json(self) -> dict[str, Any]:
-        return {DECLARED: {name: value for name, value in asdict(self).items() if value}}
+        return {DECLARED: self.facts}
 
 
 def declared_in(described: str) -> Declared | None:

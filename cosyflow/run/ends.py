@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from cosyflow import storage
 from cosyflow.provenance import LOCAL_RUN
+from cosyflow.run.config import DECLARED
 from cosyflow.run.execute import RUN_VARIABLE, is_skipped
 from cosyflow.run.record import RUNS
 from cosyflow.stage import Manifest
@@ -66,11 +67,27 @@ def leave(data_root: str, end: End, run: str = "") -> None:
         storage.write_json(_uri(data_root, run, f"{end.stage}.{end.name}" if end.name else end.stage), asdict(end))
 
 
-def leave_plan(data_root: str, ends: Sequence[End], record: str, run: str = "") -> None:
-    """Leaves what the plan found done: tasks that need not run leave nothing themselves."""
+def leave_plan(
+    data_root: str, ends: Sequence[End], record: str, run: str = "", declared: Mapping[str, str] | None = None
+) -> None:
+    """Leaves what the plan found done: tasks that need not run leave nothing themselves.
+
+    Args:
+        declared: what the run was declared as (`cosyflow.run.declared`).
+    """
     run = run or run_id()
     if run:
-        storage.write_json(_uri(data_root, run, PLAN), {"record": record, "ends": [asdict(end) for end in ends]})
+        left = {"record": record, "ends": [asdict(end) for end in ends]}
+        storage.write_json(_uri(data_root, run, PLAN), {**left, **({DECLARED: dict(declared)} if declared else {})})
+
+
+def read_declared(data_root: str, run: str) -> dict[str, str]:
+    """What a run was declared as; nothing for a run of somebody, or one without a plan."""
+    uri = _uri(data_root, run, PLAN)
+    if not run or not storage.exists(uri):
+        return {}
+    with reading(uri, "what a task of a run leaves", "remove it and run the task again"):
+        return {str(name): str(value) for name, value in storage.read_json(uri).get(DECLARED, {}).items()}
 
 
 def read_ends(data_root: str, run: str) -> tuple[list[End], str]:

@@ -59,7 +59,7 @@ def begin(described: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         sys.exit(1)
     for warning in made.warnings:
         say("plan", f"warning: {warning}")
-    plan.leave(made, run_id)
+    plan.leave(made, run_id, of.facts if of else None)
     for link in made.unfinished:
         say("plan", f"to do: {link.label}")
     if not made.unfinished:

@@ -224,15 +224,15 @@ def plan(settings: Mapping[str, Any], claimed: Callable[[Record], None] = lambda
     return Plan(examined.record, uri, examined.links, examined.warnings)
 
 
-def leave(plan: Plan, run: str) -> None:
-    """Leaves what the plan found, for the run's report."""
+def leave(plan: Plan, run: str, declared: Mapping[str, str] | None = None) -> None:
+    """Leaves what the plan found, and what the run was declared as, for the run's other tasks."""
     found = []
     for link in plan.links:
         if link.finished is not None:
             found.append(End.of(replace(link.finished, reused=True)))
         elif not link.stage.is_selected(plan.record):
             found.append(End.of(skipped(link.stage, link.name)))
-    ends.leave_plan(plan.record.run.data_root, found, plan.uri, run)
+    ends.leave_plan(plan.record.run.data_root, found, plan.uri, run, declared)
 
 
 def _check(find: Any, record: Record) -> list[Problem]:

@@ -16,6 +16,13 @@ from cosyflow.run.record import Record
 from cosyflow.run.stages.registry import lost_versions, why_unreachable
 from cosyflow.stage import Manifest, StageResult
 
+DECLARED_TAGS = {
+    "retraining": "retraining",
+    "content": "retraining_content",
+    "commit": "retraining_commit",
+    "repository": "retraining_repository",
+}
+"""Tags of a version, by what the run was declared as."""
 EXPORTED_FORMS = {".zip": "torchscript", ".onnx": "onnx", ".pt": "generator"}
 
 
@@ -34,13 +41,23 @@ def settings(record: Record, name: str, digests: Digests) -> Settings:
 def work(job: Job) -> StageResult:
     from cosyflow.release.history import tags_of
     from cosyflow.release.register import register_models
+    from cosyflow.run.ends import run_id
 
     averaged, exported = job.inputs
     name = job.record.run.registered_model or job.record.model_name
     defaults = {entry: default_of(entry) for entry in FIELDS}
     tags = tags_of(averaged, exported, defaults)
+    tags |= declared_tags(job.record.run.data_root, run_id())
     models = models_of(name, averaged, exported)
     return register_models(models, job.output, job.record.tracking, tags, stand_ins=averaged.stand_ins)
+
+
+def declared_tags(data_root: str, run: str) -> dict[str, str]:
+    """For a version: which Retraining, content, commit and repository a run is of; nothing for a run of somebody."""
+    from cosyflow.run.ends import read_declared  # which knows the stages
+
+    declared = read_declared(data_root, run)
+    return {tag: declared[name] for name, tag in DECLARED_TAGS.items() if name in declared}
 
 
 def check(record: Record) -> Iterator[Problem]:

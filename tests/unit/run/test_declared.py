@@ -13,6 +13,7 @@ from cosyflow.run import config
 from cosyflow.run.declared import Declared, claim, declared_in
 from cosyflow.run.execute import RUN_VARIABLE
 from cosyflow.run.record import Record
+from cosyflow.run.stages.register import declared_tags
 from tests.unit.run.world import World, plan_component
 
 VOICE = Declared("voice", "0123456789abcdef" * 4, "r0", commit="0a1b2c")
@@ -47,6 +48,18 @@ def test_a_duplicate_ends_by_the_name_of_the_run_that_works_and_has_done_nothing
     assert {path.removeprefix(str(world.data)) for path in left} == {"/runs/run-2/plan.json"}
     assert {path: world.everything()[path] for path in before} == before
     assert plan(world, monkeypatch, "run-1", text) == 0  # the task is started again
+
+
+def test_versions_are_tagged_with_what_the_run_was_declared_as(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(world, monkeypatch, "run-1", described(world, VOICE)) == 0
+    assert plan(world, monkeypatch, "run-2", described(world, None)) == 0
+    assert declared_tags(str(world.data), "run-1") == {
+        "retraining": "voice",
+        "retraining_content": VOICE.content,
+        "retraining_commit": "0a1b2c",
+    }
+    for run in ("run-2", "run-of-nobody", ""):
+        assert declared_tags(str(world.data), run) == {}
 
 
 def test_another_attempt_other_settings_and_a_run_of_somebody_are_no_duplicates(
