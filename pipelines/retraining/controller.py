@@ -161,7 +161,9 @@ class Controller:
             return subject.in_trouble(_trouble(error)), []
         self._health.values["starts"] += 1
         say("reconcile", f"{one.name}: run {started} of {action.content[:12]}: {action.reason}")
-        return subject, [Observed(started, one.name, action.content, one.spec.retry, WORKING, now, None, action.tick)]
+        return subject, [
+            Observed(started, one.name, action.content, one.spec.retry, WORKING, now, None, action.tick, action.again)
+        ]
 
     def _seen(self, subject: Subject, action: Action | None, observed: Sequence[Observed]) -> Subject:
         """With all that its status says."""

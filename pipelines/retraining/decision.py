@@ -42,6 +42,8 @@ class Observed:
         started: when it was created.
         finished: when it ended; None while it works, or where that is not known.
         tick: of the schedule, which it was started for although its content was old; None for any other run.
+        again: how many runs of the content had given way to newer content before it.
+        canceled: somebody ended it; it has failed then.
     """
 
     id: str
@@ -52,6 +54,8 @@ class Observed:
     started: datetime
     finished: datetime | None = None
     tick: datetime | None = None
+    again: int = 0
+    canceled: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Action:
     Attributes:
         ends: ids of the runs that are ended first (`replace`).
         tick: for which old content runs again; None for any other run.
+        again: how many runs of the content have given way to newer content.
     """
 
     retraining: str
@@ -88,6 +93,7 @@ class Action:
     reason: str
     ends: tuple[str, ...] = field(default=())
     tick: datetime | None = None
+    again: int = 0
 
     def to_json(self) -> dict[str, str]:
         return {
@@ -133,6 +139,8 @@ def needless_by(action: Action, retry: int, runs: Iterable[Observed]) -> Observe
     for run in runs:
         if run.content != action.content:
             continue
+        if run.again < action.again and run.state == FAILED:
+            continue
         is_it = (run.retraining, run.retry, run.tick) == (action.retraining, retry, action.tick)
         as_often = run.state == FAILED and run.retry >= retry
         if is_it or run.state == WORKING or (action.tick is None and (run.state == SUCCEEDED or as_often)):
@@ -149,13 +157,15 @@ def _decide(
     is_scheduled: bool | None,
 ) -> Action:
     def act(what: What, reason: str, ends: tuple[str, ...] = ()) -> Action:
-        return Action(one.name, what, one.content, reason, ends, one.tick if forced and not retries else None)
+        return Action(one.name, what, one.content, reason, ends, one.tick if forced and not retries else None, again)
 
     spec, trigger = one.spec, one.spec.trigger
     forced = retries = False
+    again = 0
     if spec.suspend:
         return act(What.UNSCHEDULE if is_scheduled else What.NONE, "suspended")
-    alike = [run for run in observed if run.content == one.content]
+    alike = [run for run in observed if run.content == one.content and not _gave_way(run, observed)]
+    again = sum(run.content == one.content for run in observed) - len(alike)
     working = [run for run in alike if run.state == WORKING]
     if working:
         return act(What.WAIT, f"run {working[0].id} works on it")
@@ -182,6 +192,17 @@ def _decide(
     if older and spec.concurrency is Concurrency.REPLACE:
         return act(What.REPLACE, f"{why} in place of run {older[0].id}", tuple(run.id for run in older))
     return act(What.START, why)
+
+
+def _gave_way(run: Observed, observed: Sequence[Observed]) -> bool:
+    """Whether a run was ended for newer content of its Retraining: it has not failed, and may run again."""
+    if not run.canceled:
+        return False
+    return any(
+        other.retraining == run.retraining and other.content != run.content and other.started >= run.started
+        for other in observed
+        if other.id != run.id
+    )
 
 
 def _forced(one: Wanted, alike: Sequence[Observed]) -> bool:

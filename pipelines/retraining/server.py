@@ -26,6 +26,7 @@ SHOWN = 12
 """Digits of the content hash in a run's name."""
 STATES = {"SUCCEEDED": SUCCEEDED, "SKIPPED": SUCCEEDED, "FAILED": FAILED, "CANCELED": FAILED, "CANCELING": FAILED}
 """The server's words; whatever else it says, the run works or is about to."""
+CANCELED = ("CANCELED", "CANCELING")
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def run_title(retraining: Retraining, action: Action) -> str:
 
 def _attempt(retraining: Retraining, action: Action, between: str) -> str:
     tick = f"{between}{action.tick.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if action.tick else ""
-    return f"r{retraining.spec.retry}{tick}"
+    again = f".{action.again}" if action.again else ""
+    return f"r{retraining.spec.retry}{again}{tick}"
 
 
 def _described(retraining: Retraining, action: Action, origin: Origin) -> str:
@@ -160,6 +162,7 @@ def _facts(retraining: Retraining, action: Action, origin: Origin) -> dict[str, 
         "commit": origin.commit,
         "repository": origin.repository,
         "tick": action.tick.isoformat() if action.tick else "",
+        "again": action.again or "",
     }
     return {key: value for key, value in known.items() if value != ""}
 
@@ -176,8 +179,10 @@ def _observed(run: Any) -> Observed | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     state = STATES.get(run.state, WORKING)
+    again, canceled = int(known.get("again", 0)), run.state in CANCELED
     finished = _with_zone(run.finished_at) if run.finished_at and state != WORKING else None
-    return Observed(run.run_id, retraining, content, retry, state, _with_zone(run.created_at), finished, tick)
+    started = _with_zone(run.created_at)
+    return Observed(run.run_id, retraining, content, retry, state, started, finished, tick, again, canceled)
 
 
 def _with_zone(moment: datetime) -> datetime:

@@ -88,7 +88,7 @@ def counting(runs: Sequence[Observed], content: str) -> Observed | None:
     order = (FAILED, SUCCEEDED, WORKING)
     never = datetime.min.replace(tzinfo=UTC)
     alike = [run for run in runs if run.content == content]
-    return max(alike, key=lambda run: (run.tick or never, order.index(run.state), run.started), default=None)
+    return max(alike, key=lambda run: (run.tick or never, run.again, order.index(run.state), run.started), default=None)
 
 
 def headline(found: Found, before: Mapping[str, Any]) -> Headline:

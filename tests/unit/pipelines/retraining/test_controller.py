@@ -323,6 +323,12 @@ def test_newer_content_replaces_a_run(world: World) -> None:
     world.look()
     assert world.kfp.ended == ["run-1"]
     assert world.cluster.status()["run"]["id"] == "run-2"
+    world.declare(concurrency="Replace")  # the commit is reverted
+    for _ in range(2):
+        world.look()
+    assert world.kfp.ended == ["run-1", "run-2"]
+    assert [run["display_name"].split()[2] for run in world.kfp.runs] == ["r0", "r0", "r0.1"]
+    assert world.cluster.status()["run"]["id"] == "run-3"
 
 
 def test_a_leader_that_was_replaced_starts_nothing(world: World) -> None:
