@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 
+from pydantic import TypeAdapter
+
 from cosyflow import storage
 from cosyflow.checkpoint.folder import Checkpoint, list_checkpoints
 from cosyflow.config.recipe import Recipe
@@ -186,10 +188,11 @@ def _read(uri: str) -> Spoken | None:
     except CosyFlowError:
         return None
     try:
-        samples = [Sample(**each) for each in content["samples"]]
-        return Spoken(str(content["checkpoint"]), int(content["update"]), str(content["part"]), samples)
-    except (TypeError, ValueError, KeyError):
+        spoken: Spoken = TypeAdapter(Spoken).validate_python(content)
+    except (ValueError, RecursionError):
         return None
+    names = [spoken.checkpoint, *(sample.wav for sample in spoken.samples)]
+    return spoken if all("/" not in name for name in names) else None
 
 
 def spoken_wavs(folder: str, spoken: Spoken) -> Iterator[tuple[Sample, str]]:

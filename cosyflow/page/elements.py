@@ -36,13 +36,12 @@ def element(tag: str, *children: Child, **attributes: str | float | None) -> Ele
 def append(parent: Element, *children: Child) -> None:
     """Adds texts and elements to what is in an element already."""
     for child in children:
-        if isinstance(child, str):
-            if len(parent):
-                parent[-1].tail = (parent[-1].tail or "") + clean(child)
-            else:
-                parent.text = (parent.text or "") + clean(child)
-        elif child is not None:
+        if isinstance(child, Element):
             parent.append(child)
+        elif child is not None and len(parent):
+            parent[-1].tail = (parent[-1].tail or "") + clean(child)
+        elif child is not None:
+            parent.text = (parent.text or "") + clean(child)
 
 
 def link(address: str, text: str = "") -> Element:

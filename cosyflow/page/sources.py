@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from cosyflow import storage
 from cosyflow.errors import CosyFlowError
@@ -88,19 +90,21 @@ def _of_summary(uri: str, problems: list[str]) -> Iterator[End]:
     content = storage.read_json(uri)
     with reading(uri, "the summary of a run", "run it again"):
         stages: list[dict[str, Any]] = [dict(stage) for stage in content["stages"]]
-        known = [
-            (str(stage["stage"]), str(stage["name"]), stage["state"], float(stage["seconds"]), str(stage["uri"]))
-            for stage in stages
+        fields = ("stage", "name", "state", "seconds")
+        ends = [
+            TypeAdapter(End).validate_python({name: entry[name] for name in fields} | {"error": entry.get("error", "")})
+            for entry in stages
         ]
-    for (stage, name, state, seconds, folder), entry in zip(known, stages, strict=True):
+        folders = [str(entry["uri"]) for entry in stages]
+    for end, folder in zip(ends, folders, strict=True):
         manifest = None
         if folder:
             try:
                 manifest = Manifest.read(storage.join(folder, MANIFEST))
             except CosyFlowError as error:
-                problems.append(f"{stage} {name}: {error}")
-        values = None if manifest is None else vars(manifest) | {"reused": state == "reused"}
-        yield End(stage, name, state, seconds, str(entry.get("error", "")), values)
+                problems.append(f"{end.stage} {end.name}: {error}")
+        values = None if manifest is None else vars(manifest) | {"reused": end.state == "reused"}
+        yield replace(end, manifest=values)
 
 
 def _newest_record(ends: Sequence[End]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz import binaries, texts
+from tests.fuzz import binaries, pages, texts
 from tests.fuzz.documents import Document
 
 
@@ -30,6 +30,7 @@ TEXTS = {
     "runs": Target(texts.make_runs, texts.read_runs),
     "records": Target(texts.make_records, texts.read_records),
     "tables": Target(texts.make_tables, texts.read_tables),
+    "pages": Target(pages.make_pages, pages.read_pages),
     "tokenizers": Target(texts.make_tokenizers, texts.read_tokenizers),
 }
 BINARIES = {
