@@ -15,7 +15,7 @@ from pipelines.retraining.clock import Clock
 from pipelines.retraining.content import content_hash, data_digest
 from pipelines.retraining.decision import SUCCEEDED, Observed, Wanted
 from pipelines.retraining.model import COMMIT, Retraining, Spec, read
-from pipelines.retraining.status import DATA_UNREACHABLE, INVALID, Found, Object, Trouble
+from pipelines.retraining.status import DATA_UNREACHABLE, INVALID, DataSeen, Found, Object, Trouble
 
 DATA_SECONDS = 60.0
 """How often new data are looked for."""
@@ -46,7 +46,8 @@ class Subject:
 
     def wanted(self, spec: Spec) -> Wanted:
         found, ticks = self.found, self.found.clock
-        return Wanted(self.name, spec, found.content, found.data_changed, ticks.tick, ticks.next_tick)
+        changed = found.data.changed if found.data else None
+        return Wanted(self.name, spec, found.content, changed, ticks.tick, ticks.next_tick)
 
     def in_trouble(self, trouble: Trouble) -> Subject:
         return replace(self, found=replace(self.found, trouble=trouble))
@@ -75,17 +76,16 @@ class Looks:
         found = replace(found, spec=one.spec, clock=ticks)
         try:
             data = self._data_of(one, metadata["uid"], before, ticks, generation, now)
-        except CosyFlowError as error:
+        except CosyFlowError as error:  # what is known of them stays, so that they are looked at again
             return Subject(item, one, replace(found, trouble=Trouble(DATA_UNREACHABLE, str(error))))
-        known = before.get("data") or {}
-        changed = now if known and known.get("digest") != data else _moment(known.get("changed"))
-        content = self._content_of(one, metadata["uid"], generation, data)
-        return Subject(item, one, replace(found, content=content, data=data, data_changed=changed))
+        content = self._content_of(one, metadata["uid"], generation, data.digest)
+        return Subject(item, one, replace(found, content=content, data=data))
 
     def forget_all_but(self, uids: set[str]) -> None:
         """What is remembered of Retrainings that are gone goes too."""
         self._read = {uid: entry for uid, entry in self._read.items() if uid in uids}
         self._data = {uid: entry for uid, entry in self._data.items() if uid in uids}
+        self._contents = {key: entry for key, entry in self._contents.items() if key[0] in uids}
 
     def _declared(self, item: Object) -> Retraining:
         """Read once, as long as it stays as it is."""
@@ -100,22 +100,25 @@ class Looks:
 
     def _data_of(
         self, one: Retraining, uid: str, before: Mapping[str, Any], ticks: Clock, generation: int, now: datetime
-    ) -> str:
-        """The digest of the data: looked at when it is declared anew, at a tick, and every so often for `onNewData`.
+    ) -> DataSeen:
+        """The data: looked at when it is declared anew, at a tick, and every so often for `onNewData`.
 
         Without `onNewData` the data of other moments are nobody's business: a recording that comes starts nothing.
         """
-        known = str((before.get("data") or {}).get("digest", ""))
-        ticked = ticks.tick is not None and _moment(before.get("lastTick")) != ticks.tick.replace(microsecond=0)
+        kept = before.get("data") or {}
+        known = DataSeen(
+            str(kept.get("digest", "")), _moment(kept.get("changed")), _moment(kept.get("tick")), kept.get("generation")
+        )
         looked = self._data.get(uid)
         is_due = looked is None or not timedelta(0) <= now - looked < timedelta(seconds=DATA_SECONDS)
         due = one.spec.trigger.on_new_data is not None and is_due
-        if known and before.get("observedGeneration") == generation and not ticked and not due:
+        if known.digest and (known.generation, known.tick) == (generation, ticks.tick) and not due:
             return known
         with storage.impatient():
-            found = data_digest(one.settings, look=True)
+            digest = data_digest(one.settings, look=True)
         self._data[uid] = now
-        return found
+        changed = now if known.digest and known.digest != digest else known.changed
+        return DataSeen(digest, changed, ticks.tick, generation)
 
     def _content_of(self, one: Retraining, uid: str, generation: int, data: str) -> str:
         key = uid, f"{generation} {data}"

@@ -60,7 +60,15 @@ STATUS = {
         "runs": {"type": "array", "items": UNSTRUCTURED},
         "registered": TEXTS,
         "gate": {"type": "array", "items": UNSTRUCTURED},
-        "data": {"type": "object", "properties": {"digest": {"type": "string"}, "changed": MOMENT}},
+        "data": {
+            "type": "object",
+            "properties": {
+                "digest": {"type": "string"},
+                "changed": MOMENT,
+                "tick": MOMENT,
+                "generation": {"type": "integer"},
+            },
+        },
         "schedule": {"type": "string"},
         "lastTick": MOMENT,
         "nextLook": MOMENT,

@@ -52,13 +52,29 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class DataSeen:
+    """The data of a Retraining.
+
+    Attributes:
+        changed: when they were seen to be others than before; None where they never were.
+        tick: the latest that they were looked at for.
+        generation: the declaration that they were looked at for.
+    """
+
+    digest: str
+    changed: datetime | None = None
+    tick: datetime | None = None
+    generation: int | None = None
+
+
+@dataclass(frozen=True)
 class Found:
     """What was found of a Retraining at a look.
 
     Attributes:
         spec: None where it is wrong.
         content: hash of what it wants now; "" where that is not known.
-        data: digest of the data, and when it was last seen to change.
+        data: as they were looked at last; None where they could not be.
         action: that was decided; None where nothing could be.
         runs: its own and those of its content, the oldest first.
         url: of the page of the run that counts.
@@ -69,8 +85,7 @@ class Found:
     spec: Spec | None = None
     content: str = ""
     commit: str = ""
-    data: str = ""
-    data_changed: datetime | None = None
+    data: DataSeen | None = None
     clock: Clock = field(default_factory=Clock)
     action: Action | None = None
     runs: Sequence[Observed] = ()
@@ -183,7 +198,7 @@ def status_of(found: Found, before: Mapping[str, Any], now: datetime) -> Object:
     values: Object = {
         "contentHash": found.content,
         "commit": found.commit,
-        "data": {"digest": found.data, "changed": _text(found.data_changed)} if found.data else before.get("data"),
+        "data": _of_data(found.data) if found.data else before.get("data"),
         "lastSucceededContentHash": before.get("lastSucceededContentHash"),
         "registered": list(registered),
         "gate": [{"version": one.version, "outcome": one.outcome} for one in found.verdicts or () if one.outcome],
@@ -192,11 +207,14 @@ def status_of(found: Found, before: Mapping[str, Any], now: datetime) -> Object:
         "lastTick": _text(found.clock.tick),
         "nextLook": _text(found.clock.next_tick),
     }
-    return {**{key: _clean(value) for key, value in values.items() if value}, **status}
+    return {**{key: value for key, value in values.items() if value}, **status}
 
 
-def _clean(value: Any) -> Any:
-    return {key: entry for key, entry in value.items() if entry} if isinstance(value, dict) else value
+def _of_data(data: DataSeen) -> Object:
+    shown = {
+        "digest": data.digest, "changed": _text(data.changed), "tick": _text(data.tick), "generation": data.generation,
+    }  # fmt: skip
+    return {key: value for key, value in shown.items() if value is not None}
 
 
 def _conditions(found: Found, head: Headline, before: Mapping[str, Any], now: datetime) -> list[Object]:

@@ -3,7 +3,9 @@ says so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,12 @@ from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.run import ends
 from cosyflow.run.ends import End
 from cosyflow.stage import Manifest
-from pipelines.retraining import api
+from pipelines.retraining import api, controller
 from pipelines.retraining.controller import Controller
 from pipelines.retraining.health import Health
 from pipelines.retraining.server import Server
 from tests.unit.pipelines.retraining.fake_cluster import FakeCluster
-from tests.unit.pipelines.retraining.fake_kfp import LOST, SLOW, Kfp, serving
+from tests.unit.pipelines.retraining.fake_kfp import LOST, PAGE, SLOW, Kfp, serving
 
 pytestmark = pytest.mark.medium
 SUBSETS = {"train_subsets": ["train-clean-100"], "dev_subsets": ["dev-clean"], "test_subsets": ["none"]}
@@ -284,6 +286,78 @@ def test_new_data_start_a_run_when_they_are_quiet_and_only_where_they_are_asked_
     world.look(2)
     assert [run["display_name"].split()[0] for run in world.kfp.runs] == ["deaf", "keen", "keen"]
     assert world.ready("deaf") == ("True", "Succeeded")
+
+
+def test_data_that_cannot_be_looked_at_when_a_tick_or_a_commit_comes_are_looked_at_later(world: World) -> None:
+    speech, elsewhere = world.root / "speech", world.root / "elsewhere"
+    (speech / "train").mkdir(parents=True)
+    (speech / "train" / "a.wav").write_bytes(b"0" * 100)
+    run = {"data_url": str(speech)}
+    world.declare(run=run, trigger={"schedule": HOURLY})
+    world.look()
+    world.kfp.end("run-1", "SUCCEEDED")
+    world.look(45)
+    speech.rename(elsewhere)
+    (elsewhere / "train" / "b.wav").write_bytes(b"1" * 100)
+    world.look(5)  # the tick
+    assert world.ready() == ("True", "Succeeded")
+    world.restart()
+    world.look(30)
+    elsewhere.rename(speech)
+    world.look(1)
+    assert len(world.kfp.runs) == 2
+    world.kfp.end("run-2", "SUCCEEDED")
+    speech.rename(elsewhere)
+    (elsewhere / "train" / "c.wav").write_bytes(b"2" * 100)
+    world.declare(run={**run, "average_num": 3}, trigger={"schedule": HOURLY})
+    world.look(1)
+    assert world.cluster.condition("Reconciling") == ("True", "DataUnreachable")
+    elsewhere.rename(speech)
+    world.look(1)
+    assert len(world.kfp.runs) == 3
+    assert world.cluster.status()["data"]["generation"] == 2
+    assert world.ready() == ("False", "Running")
+
+
+def test_an_idle_look_costs_one_request_for_a_page_of_runs(world: World) -> None:
+    for number in range(4):
+        world.declare(f"voice-{number}", run={"average_num": number + 2})
+    world.look()
+    for number in range(4):
+        world.kfp.end(f"run-{number + 1}", "SUCCEEDED")
+    world.look()
+    before = world.kfp.requests
+    world.look(1)
+    assert world.kfp.requests - before == 4 / PAGE
+
+
+def test_it_looks_again_by_itself_after_outages_and_at_once_after_a_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "FIRST_PAUSE", 0.01)
+    ended = threading.Event()
+    world.kfp.away = 3
+    world.declare()
+    thread = threading.Thread(target=world.controller.run, args=(ended,))
+    thread.start()
+    try:
+        wait_for(lambda: len(world.kfp.runs) == 1)
+        world.kfp.end("run-1", "SUCCEEDED")
+        world.declare(run={"average_num": 3})
+        wait_for(lambda: len(world.kfp.runs) == 2)
+    finally:
+        ended.set()
+        world.controller.stop()
+        thread.join(30)
+    assert not thread.is_alive()
+    assert world.health.values["failures"] >= 3
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
 
 
 def test_a_wrong_one_is_refused_by_a_condition_and_the_others_go_on(world: World) -> None:
