@@ -31,7 +31,7 @@ def make_user_known() -> None:
     """Gives a user that the system does not know a name and a home: its number, and the place of temporary files.
 
     Containers run with any number, and libraries ask for both (PyTorch, MLflow). Where the home cannot be written, what
-    libraries keep there goes to the place of temporary files too. That place is told to programs that are started from
+    libraries keep there goes to the place of temporary files too. That place is given to programs that are started from
     here: Python finds one where /tmp cannot be written, others (mktemp) do not look for it.
 
     Raises:

@@ -50,7 +50,7 @@ class BackgroundWriter:
         try:
             self._wait()
         except PlaceError as error:
-            self._tell(error)
+            self._say_once(error)
         entries = (copy.deepcopy(position), fingerprint, copy.deepcopy(dict(record)))
         self._name = position.name
         self._written = self._thread.submit(self._writer.save, snapshot, *entries)
@@ -74,7 +74,7 @@ class BackgroundWriter:
             self._log(f"checkpoint {self._name} is saved again")
         self._last_good, self._is_failing = self._name, False
 
-    def _tell(self, error: PlaceError) -> None:
+    def _say_once(self, error: PlaceError) -> None:
         if not self._is_failing:
             last = f"the last one is {self._last_good}" if self._last_good else "there is none of this start yet"
             self._log(f"warning: checkpoint {self._name} is not saved ({error}); goes on, {last}")

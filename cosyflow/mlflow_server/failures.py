@@ -36,9 +36,9 @@ def disk_error(address: str, error: BaseException) -> DiskError | None:
 def quiet_errors() -> None:
     """MLflow logs a traceback of each error of the database that it raises too; who gets the error says it once."""
     logger = logging.getLogger("mlflow.store.db.utils")
-    if _tells not in logger.filters:
-        logger.addFilter(_tells)
+    if _has_no_traceback not in logger.filters:
+        logger.addFilter(_has_no_traceback)
 
 
-def _tells(record: logging.LogRecord) -> bool:
+def _has_no_traceback(record: logging.LogRecord) -> bool:
     return record.exc_info is None
