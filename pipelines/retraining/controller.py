@@ -76,7 +76,8 @@ class Controller:
                 continue
             wait, good = self._attempt()
             pause = FIRST_PAUSE if good else min(2 * pause, LONGEST_PAUSE)
-            self._wake.wait(wait if good else pause)
+            if not ended.is_set():
+                self._wake.wait(wait if good else pause)
 
     def stop(self) -> None:
         """Lets `run` see that it has ended."""
@@ -198,7 +199,7 @@ class Controller:
     def _write(self, subject: Subject, now: datetime) -> None:
         before = subject.before
         status = status_of(subject.found, before, now)
-        if status == before:
+        if status == before or not self._leads():
             return
         try:
             self._cluster.write_status(subject.item, status)

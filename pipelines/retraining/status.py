@@ -118,7 +118,7 @@ def headline(found: Found, before: Mapping[str, Any]) -> Headline:
     if spec.suspend:
         return Headline(Kind.READY, "Suspended", "spec.suspend: nothing is started")
     if run is None:
-        if action.action is What.WAIT:
+        if action.action is not What.NONE:
             return Headline(Kind.RECONCILING, "Waiting", action.reason)
         own = [one for one in found.runs if action.retraining == one.retraining]
         if own and own[-1].state == FAILED:

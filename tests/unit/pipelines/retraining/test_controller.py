@@ -405,7 +405,7 @@ def test_newer_content_replaces_a_run(world: World) -> None:
     assert world.cluster.status()["run"]["id"] == "run-3"
 
 
-def test_a_leader_that_was_replaced_starts_nothing(world: World) -> None:
+def test_a_leader_that_was_replaced_starts_and_writes_nothing(world: World) -> None:
     world.declare()
     world.controller = Controller(
         world.cluster,  # type: ignore[arg-type]
@@ -415,6 +415,7 @@ def test_a_leader_that_was_replaced_starts_nothing(world: World) -> None:
     )
     world.look()
     assert not world.kfp.runs
+    assert "status" not in world.cluster.items["voice"]
 
 
 def test_an_api_server_that_is_away_is_an_outage(world: World) -> None:
