@@ -27,6 +27,7 @@ from cosyflow.training.reports import HOST_NUMBERS, Pending, Reports, UpdateRepo
 from cosyflow.training.schedules import learning_rate
 from cosyflow.training.stop import StopRequest
 from cosyflow.training.telemetry import Telemetry
+from cosyflow.training.watch import Steps
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def train(
     resumption: Resumption | None = None,
     stop: StopRequest | None = None,
     max_updates: int | None = None,
+    steps: Steps | None = None,
 ) -> Ending:
     """Trains the objective's model.
 
@@ -70,6 +72,7 @@ def train(
         resumption: the weights, the optimizer and the position to go on from; None starts at the beginning.
         stop: ends the run early, after a checkpoint.
         max_updates: ends the run at this number of updates, counted over all starts.
+        steps: is told what this rank is doing.
 
     Raises:
         CosyFlowError: a loss that is not finite, or a position that does not fit the data any more.
@@ -77,7 +80,8 @@ def train(
     objective, data, conf, engine = training.objective, training.data, training.conf, training.engine
     position = resumption.position if resumption is not None else Position()
     spare = _any_batch(data, position.epoch) if engine.lockstep else None
-    updater = Updater(objective, conf, engine, spare)
+    steps = steps or Steps()
+    updater = Updater(objective, conf, engine, spare, steps)
     if resumption is not None:
         _check_same_batches(resumption, data)
         engine.load(objective.model, resumption.snapshot)
@@ -95,6 +99,7 @@ def train(
         telemetry.show_progress(position, num_batches)
 
     def save(record: dict[str, object]) -> None:
+        steps.saves()
         snapshot = engine.save(objective.model)
         if checkpoints is not None:
             checkpoints.save(snapshot, position, data.fingerprint(position.epoch), record)
@@ -107,6 +112,7 @@ def train(
         num_batches = data.num_batches(position.epoch)
         batches = data.batches(position.epoch, position.batch)
         while position.batch < num_batches:
+            steps.reads(position.update)
             group = list(islice(batches, min(conf.accum_grad, num_batches - position.batch)))
             reports = updater.update(group, position.update, stop=bool(stop))
             position.batch += len(group)
@@ -122,7 +128,7 @@ def train(
                 return Ending(position, finished=not asked, reason=stop.reason if stop else "")
         note(updater.rest(), num_batches)
 
-        validation = cross_validate(objective, data, engine.ranks, engine.evaluate, spare)
+        validation = cross_validate(objective, data, engine.ranks, engine.evaluate, spare, steps)
         telemetry.end_epoch(position, position.end_epoch(validation), validation)
         position.next_epoch()
         save({"tag": "CV", "loss_dict": validation, **position.last_update})
@@ -137,13 +143,22 @@ class Updater:
         conf: `accum_grad` and `seed`, and what the objective's turns read.
         engine: takes in the part of each turn.
         spare: what this rank computes where it has nothing to do, if the engine asks for that (`Engine.lockstep`).
+        steps: is told what this rank is doing.
     """
 
-    def __init__(self, objective: Objective, conf: TrainConf, engine: Engine, spare: Batch | None = None) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        conf: TrainConf,
+        engine: Engine,
+        spare: Batch | None = None,
+        steps: Steps | None = None,
+    ) -> None:
         self._objective = objective
         self._conf = conf
         self._ranks = engine.ranks
         self._spare = spare
+        self._steps = steps or Steps()
         self._reports = Reports(objective, engine.ranks)
         self._failed = torch.zeros((), device=engine.ranks.device)
         self._turns: list[tuple[Turn, Learner]] = []
@@ -170,11 +185,13 @@ class Updater:
         """
         rates = rates or [learning_rate(turn.conf, update) for turn, _ in self._turns]
         device = self._ranks.device
+        self._steps.computes(batches)
         there = [None if batch is None else batch.to(device, non_blocking=True) for batch in batches]
         losses = [_losses(self._objective, batch, self._spare, device) for batch in there]
         for (turn, learner), rate in zip(self._turns, rates, strict=True):
             learns = update >= turn.first_update
             outcomes = self._backward(learner, losses, update, learns)
+            self._steps.waits()
             totals = self._total(batches, outcomes, stop)
             norm = torch.zeros((), device=device)
             if learns:
@@ -196,7 +213,10 @@ class Updater:
         for number, of_batch in enumerate(losses):
             self._seed(update, number)
             if learns:
-                outcome = learner.forward(partial(next, of_batch), is_last=number == len(losses) - 1)
+                is_last = number == len(losses) - 1
+                outcome = learner.forward(partial(next, of_batch), is_last)
+                if is_last:  # gradients are added up in its backward pass
+                    self._steps.waits()
                 learner.backward(outcome.loss_sum)
             else:
                 with torch.no_grad():
@@ -255,6 +275,7 @@ def cross_validate(
     ranks: Ranks,
     evaluate: Callable[[Callable[[], Outcome]], Outcome] = lambda compute: compute(),
     spare: Batch | None = None,
+    steps: Steps | None = None,
 ) -> dict[str, float]:
     """The objective's means over the whole validation set, `loss` first, equal on every rank.
 
@@ -263,11 +284,14 @@ def cross_validate(
     Args:
         evaluate: calls what it is given, as the engine wants it (see Engine.evaluate).
         spare: is computed, and not counted, where this rank has nothing to do; None computes nothing then.
+        steps: is told what this rank is doing.
     """
+    steps = steps or Steps()
     objective.eval()
     totals = torch.zeros(2 + len(objective.metrics), dtype=torch.float64, device=ranks.device)
     with torch.no_grad():
         for batch in data.validation_batches():
+            steps.computes([batch])
             computed = batch or spare
             if computed is None:
                 continue
@@ -277,6 +301,7 @@ def cross_validate(
                 totals[1:] += torch.stack(
                     [outcome.loss_sum.double(), *(outcome.sums[name].double() for name in objective.metrics)]
                 )
+    steps.waits()
     count, *sums = ranks.sum_(totals).tolist()
     if count == 0:
         raise CosyFlowError("the validation set has no utterance left after filtering; look at --cv_data and `filter`")

@@ -30,6 +30,15 @@ def end_with_parent(number: signal.Signals) -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
+def end_job(reason: str) -> None:
+    """Ends this process, and so the job, from any of its threads. The launcher gets the reason."""
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    get_error_handler().record_exception(CosyFlowError(reason))
+    print(f"error: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(1)
+
+
 @contextmanager
 def member_of_a_job() -> Iterator[None]:
     """Runs its body as one of the processes that torchrun started.

@@ -12,7 +12,7 @@ from cosyflow.credentials import protect
 from cosyflow.processes import make_user_known
 from cosyflow.training.arguments import Arguments, add_arguments, check_supported, read_recipe
 from cosyflow.training.failure import leaving_failure
-from cosyflow.training.member import member_of_a_job
+from cosyflow.training.member import end_job, member_of_a_job
 
 if TYPE_CHECKING:
     from cosyflow.training.loop import Ending
@@ -60,6 +60,7 @@ def run(arguments: Arguments) -> Ending:
     from cosyflow.training.heartbeat import HEARTBEAT_VARIABLE, watching
     from cosyflow.training.loop import Ending
     from cosyflow.training.parent import PARENT_VARIABLE, watching_parent
+    from cosyflow.training.preflight import ask_nccl
     from cosyflow.training.ranks import process_group
     from cosyflow.training.setup import Setup
     from cosyflow.training.stop import StopRequest
@@ -67,6 +68,7 @@ def run(arguments: Arguments) -> Ending:
 
     check_supported(arguments)
     recipe = read_recipe(arguments)
+    ask_nccl()
     in_group = arguments.train_engine == DEEPSPEED  # which needs one, also for a process alone
     with process_group(arguments.dist_backend, arguments.timeout, in_group) as ranks, StopRequest().listening() as stop:
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
@@ -93,11 +95,13 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
     from cosyflow.training.engine import ENGINES
     from cosyflow.training.loop import Training, train
     from cosyflow.training.parts import build_part, load_start
+    from cosyflow.training.preflight import preflight
     from cosyflow.training.result import write_result
     from cosyflow.training.resumption import check_fits, choose_resumption, fit_to_ranks
     from cosyflow.training.telemetry import Telemetry, peak_flops
     from cosyflow.training.tracking import Tracker
     from cosyflow.training.tracking.sinks import sinks
+    from cosyflow.training.watch import Steps, watching_ranks
 
     arguments, conf, ranks = setup.arguments, setup.conf, setup.ranks
     setup.log(f"{setup.recipe.version} on {ranks.world_size} x {ranks.device.type}, {setup.compute_dtype}")
@@ -127,8 +131,10 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
     telemetry = Telemetry(conf, ranks, setup.log, tracker.write, peak)
     finished = False
     try:
-        with writer or nullcontext():
-            ending = train(training, telemetry, writer, resumption, stop, arguments.max_steps)
+        preflight(ranks, setup.log)
+        steps = Steps()
+        with writer or nullcontext(), watching_ranks(steps, ranks, arguments.timeout, setup.say, end_job):
+            ending = train(training, telemetry, writer, resumption, stop, arguments.max_steps, steps)
         finished = ending.finished
     finally:
         tracker.close(finished)

@@ -35,7 +35,12 @@ class Setup:
     @property
     def log(self) -> Callable[[str], None]:
         """Prints a line, on the first rank alone."""
-        return partial(say, f"train {self.arguments.model}") if self.ranks.is_first else _say_nothing
+        return self.say if self.ranks.is_first else _say_nothing
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Prints a line."""
+        return partial(say, f"train {self.arguments.model}")
 
     @property
     def loader(self) -> LoaderSettings:

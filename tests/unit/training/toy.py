@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +21,14 @@ from cosyflow.training.engine.base import Engine
 from cosyflow.training.engine.ddp import TorchDDP
 from cosyflow.training.engine.deepspeed import DeepSpeed
 from cosyflow.training.loop import Ending, Training, train
-from cosyflow.training.member import member_of_a_job
+from cosyflow.training.member import end_job, member_of_a_job
 from cosyflow.training.objective import Batch, Objective, Outcome, TrainingData
+from cosyflow.training.preflight import preflight
 from cosyflow.training.ranks import Ranks, process_group
 from cosyflow.training.resumption import fit_to_ranks, share_newest
 from cosyflow.training.stop import StopRequest
 from cosyflow.training.telemetry import Telemetry
+from cosyflow.training.watch import Steps, watching_ranks
 
 VOCABULARY = 17
 CPU = torch.device("cpu")
@@ -102,6 +107,25 @@ class CountingData:
         return hashlib.sha256(repr((self.order(epoch), world_size or self.ranks.world_size)).encode()).hexdigest()
 
 
+class IllData(CountingData):
+    """The data of a rank that is ill from its tenth batch on: it `stops`, `reads` for ever, or is `slow`."""
+
+    def __init__(self, ranks: Ranks, how: str) -> None:
+        super().__init__(ranks, 13)
+        self.how = how
+        self.count = 0
+
+    def batches(self, epoch: int, start: int) -> Iterator[Sequences | None]:
+        for batch in super().batches(epoch, start):
+            self.count += 1
+            if self.count > 10 and self.how == "stops":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if self.count > 10 and self.how == "reads":
+                time.sleep(1000)
+            time.sleep(0.05 if self.how == "slow" else 0.3)  # so slowly that the others hear of its updates
+            yield batch
+
+
 def conf(**changes: object) -> TrainConf:
     settings: dict[str, object] = {"optim_conf": OptimConf(lr=0.02), "max_epoch": 3, "log_interval": 2, **changes}
     return TrainConf(**settings)  # type: ignore[arg-type]
@@ -159,16 +183,23 @@ def main() -> None:
     parser.add_argument("--accum-grad", type=int, default=2)
     parser.add_argument("--infinite", default="", help="utterance whose loss is infinite")
     parser.add_argument("--zero", type=int, help="train by DeepSpeed with this stage of ZeRO")
+    parser.add_argument("--timeout", type=float, default=600.0)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--ill", nargs=2, default=("", "-1"), metavar=("HOW", "RANK"), help="see IllData")
     args = parser.parse_args()
-    with member_of_a_job(), process_group("gloo", 600) as ranks:
+    with member_of_a_job(), process_group("gloo", args.timeout) as ranks:
+        preflight(ranks, print if ranks.is_first else lambda line: None)
         engine = (
             None if args.zero is None else DeepSpeed(ranks, {"zero_optimization": {"stage": args.zero}}, True, print)
         )
-        settings = conf(accum_grad=args.accum_grad)
+        settings = conf(accum_grad=args.accum_grad, max_epoch=args.epochs)
         objective = NextToken(dropout=0.0, infinite=args.infinite)
         writer = BackgroundWriter(CheckpointWriter(args.directory, {}, 1, 1), print) if ranks.is_first else None
-        with writer or nullcontext():
-            train(training(objective, settings, ranks, CountingData(ranks, 13), engine), quiet(settings, ranks), writer)
+        how, rank = args.ill
+        data = IllData(ranks, how) if ranks.rank == int(rank) else CountingData(ranks, 13)
+        trained, steps = training(objective, settings, ranks, data, engine), Steps()
+        with writer or nullcontext(), watching_ranks(steps, ranks, args.timeout, print, end_job):
+            train(trained, quiet(settings, ranks), writer, steps=steps)
 
 
 if __name__ == "__main__":
