@@ -183,7 +183,7 @@ def _key(rank: int) -> str:
 
 def _shared_store() -> Store | None:
     """A connection of our own to the store by which torchrun's processes found each other; None without one."""
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # they are not listed
 
     address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     if not (address and port):
