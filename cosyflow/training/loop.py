@@ -72,7 +72,7 @@ def train(
         resumption: the weights, the optimizer and the position to go on from; None starts at the beginning.
         stop: ends the run early, after a checkpoint.
         max_updates: ends the run at this number of updates, counted over all starts.
-        steps: is told what this rank is doing.
+        steps: notes what this rank is doing.
 
     Raises:
         CosyFlowError: a loss that is not finite, or a position that does not fit the data any more.
@@ -143,7 +143,7 @@ class Updater:
         conf: `accum_grad` and `seed`, and what the objective's turns read.
         engine: takes in the part of each turn.
         spare: what this rank computes where it has nothing to do, if the engine asks for that (`Engine.lockstep`).
-        steps: is told what this rank is doing.
+        steps: notes what this rank is doing.
     """
 
     def __init__(
@@ -284,7 +284,7 @@ def cross_validate(
     Args:
         evaluate: calls what it is given, as the engine wants it (see Engine.evaluate).
         spare: is computed, and not counted, where this rank has nothing to do; None computes nothing then.
-        steps: is told what this rank is doing.
+        steps: notes what this rank is doing.
     """
     steps = steps or Steps()
     objective.eval()

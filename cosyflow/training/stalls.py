@@ -1,6 +1,6 @@
 """Which rank the others wait for: decided from what each rank says of itself.
 
-Every rank tells what it is doing, in words that name an update and its utterances (`Doing`). A rank that others wait
+Every rank says what it is doing, in words that name an update and its utterances (`Doing`). A rank that others wait
 for is in another phase than they are, or says nothing at all.
 """
 

@@ -1,4 +1,4 @@
-"""Every rank tells the others what it is doing, and one of them says so when somebody keeps them waiting."""
+"""Every rank lets the others know what it is doing, and one of them warns when somebody keeps them waiting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cosyflow.training.objective import Batch
 from cosyflow.training.ranks import Ranks
 from cosyflow.training.stalls import COMPUTES, READS, SAVES, WAITS, Doing, Seen, who_is_slow, who_stalls
 
-TELL_SECONDS = 5.0
+POST_SECONDS = 5.0
 ALARM_SHARE, END_SHARE = 0.5, 0.9
 """Of the time after which a collective operation fails: when a stall is named, and when the job is ended for it."""
 UPDATES_COMPARED = 20
@@ -83,7 +83,7 @@ class Steps:
 def watching_ranks(
     steps: Steps, ranks: Ranks, timeout_seconds: float, say: Callable[[str], None], end: Callable[[str], None]
 ) -> Iterator[None]:
-    """Tells the other ranks of `steps` in a thread while the `with` body runs, and looks at what they tell.
+    """Posts `steps` for the other ranks in a thread while the `with` body runs, and looks at what they post.
 
     The lowest rank that has not fallen silent speaks for all: of a stall once, when it has lasted for half the time
     after which a collective operation fails, and of a slow rank now and then. One rank has nobody to wait for.
@@ -101,7 +101,7 @@ def watching_ranks(
     watch = _Watch(store, steps, ranks, timeout_seconds, say, end)
 
     def look() -> None:
-        interval = min(TELL_SECONDS, timeout_seconds / 20)
+        interval = min(POST_SECONDS, timeout_seconds / 20)
         while not ended.wait(interval):
             try:
                 watch.look()
@@ -131,15 +131,15 @@ class _Watch:
         self._store, self._steps, self._ranks = store, steps, ranks
         self._timeout = timeout_seconds
         self._say, self._end = say, end
-        self._told = 0
+        self._posts = 0
         self._last: dict[int, tuple[str, float]] = {}
         self._is_stalled = False
         self._warned: dict[int, float] = {}
 
     def look(self) -> None:
-        """Tells what this rank does, and says what is wrong if it is this rank's turn to speak."""
-        self._told += 1
-        self._store.set(_key(self._ranks.rank), json.dumps({"told": self._told, **asdict(self._steps.now())}))
+        """Posts what this rank does, and says what is wrong if it is this rank's turn to speak."""
+        self._posts += 1
+        self._store.set(_key(self._ranks.rank), json.dumps({"post": self._posts, **asdict(self._steps.now())}))
         seen = self._others()
         speaker = min(
             (rank for rank, each in seen.items() if each.silent < self._timeout * ALARM_SHARE / 2), default=-1
@@ -172,7 +172,7 @@ class _Watch:
             if self._last.get(rank, ("", 0.0))[0] != text:
                 self._last[rank] = (text, now)
             doing = json.loads(text)
-            doing.pop("told")
+            doing.pop("post")
             seen[rank] = Seen(Doing(**doing), now - self._last[rank][1])
         return seen
 
