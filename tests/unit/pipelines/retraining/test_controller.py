@@ -3,6 +3,8 @@ says so."""
 
 from __future__ import annotations
 
+import json
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -416,6 +418,31 @@ def test_a_leader_that_was_replaced_starts_and_writes_nothing(world: World) -> N
     world.look()
     assert not world.kfp.runs
     assert "status" not in world.cluster.items["voice"]
+
+
+@pytest.mark.slow
+def test_of_fifty_commits_each_content_runs_once_whatever_happens_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty change nothing; requests fail or lose their answers, servers are away, controllers are replaced."""
+    monkeypatch.setattr(api, "READ_SECONDS", 0.2)
+    chance = random.Random(50)
+    contents = [*range(2, 32), *chance.choices(range(2, 32), k=20)]
+    chance.shuffle(contents)
+    for number, average in enumerate(contents):
+        world.declare(run={"average_num": average}, commit=f"commit-{number}", concurrency="Allow")
+        world.kfp.faults = chance.choice([[], [], [LOST], [SLOW], [500], [503, LOST]])
+        world.kfp.away = chance.choice([0, 0, 0, 2])
+        for _ in range(4):
+            if chance.random() < 0.3:
+                world.restart()
+            world.look(1)
+        assert world.cluster.condition("ServerReachable")[0] == "True"
+        for run in world.kfp.runs:
+            if run["state"] == "RUNNING" and chance.random() < 0.5:
+                world.kfp.end(run["run_id"], "SUCCEEDED")
+    known = [json.loads(run["description"].partition(" ")[2])["content"] for run in world.kfp.runs]
+    assert len(known) == len(set(known)) == 30
 
 
 def test_an_api_server_that_is_away_is_an_outage(world: World) -> None:
