@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,13 +73,22 @@ def test_the_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monk
     assert saved(str(tmp_path)) == {1: 1.0}
 
 
-@pytest.mark.medium
-def test_checkpoints_are_written_one_by_one_in_their_order(tmp_path: Path) -> None:
+def test_checkpoints_are_written_one_by_one_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, str]] = []
+
+    def write_slowly(content: Any, uri: str) -> None:
+        name = Path(uri).name.partition(".")[0]
+        events.append(("begins", name))
+        time.sleep(0.01)
+        files.write_file(content, uri)
+        events.append(("ends", name))
+
+    monkeypatch.setattr(writer, "write_file", write_slowly)
     with background(str(tmp_path), [].append) as checkpoints:
-        for update in range(1, 6):
-            save(checkpoints, update)
-            assert saved(str(tmp_path)).keys() >= {update - 1} - {0}
-    assert saved(str(tmp_path)) == {4: 4.0, 5: 5.0}, "the states that are kept"
+        save(checkpoints, 1, 2, 3)
+    names = [f"epoch_0_step_{update}" for update in (1, 1, 2, 2, 3, 3)]  # the state, then the weights
+    assert events == [(what, name) for name in names for what in ("begins", "ends")]
+    assert saved(str(tmp_path)) == {2: 2.0, 3: 3.0}, "the states that are kept"
 
 
 @pytest.mark.medium
