@@ -129,6 +129,7 @@ def test_the_last_checkpoint_must_be_written(small_disk: Path) -> None:
     assert len(lines) == 1, "three failed, and one line says so"
 
 
+@pytest.mark.medium
 def test_a_store_that_is_away_costs_no_checkpoint_that_is_there(
     s3_folder: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def digest_of(tree: dict[str, bytes], order: list[str], scratch: Path) -> str:
     return combine(found)
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(TREES.map(usable), TREES.map(usable), st.randoms())
 def test_folders_have_one_digest_if_and_only_if_they_are_equal(

@@ -103,6 +103,7 @@ def product_files() -> list[Path]:
     return sorted(file for file in files if not file.name.startswith("test_") and file.name != "conftest.py")
 
 
+@pytest.mark.medium
 def test_each_import_is_declared_in_the_core_or_in_an_extra_of_its_package() -> None:
     groups = declared()
     undeclared = [
@@ -114,6 +115,7 @@ def test_each_import_is_declared_in_the_core_or_in_an_extra_of_its_package() -> 
     assert not undeclared, "\n".join(undeclared)
 
 
+@pytest.mark.medium
 def test_each_declared_dependency_is_imported_or_has_a_reason() -> None:
     modules = {module for file in product_files() for module in imports_of(file)}
     imported = set[str]().union(*map(distributions_of, modules))

@@ -76,6 +76,7 @@ def test_a_file_is_created_once(folder: str) -> None:
     assert storage.creates_once(folder)
 
 
+@pytest.mark.medium
 def test_a_store_that_overwrites_is_known(
     s3_folder: str, s3_overwriting: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

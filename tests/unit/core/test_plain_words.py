@@ -45,6 +45,7 @@ def private_phrases(file: Path) -> list[str]:
     return [f"{name}:{number}: {found[0]}" for number, line in lines for found in PRIVATE.finditer(line)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("package", CODE)
 def test_code_uses_plain_words(package: str) -> None:
     files = [file for file in (CHECKOUT / package).rglob("*.py") if str(file.relative_to(CHECKOUT)) not in SPOKEN]

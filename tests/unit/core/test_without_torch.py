@@ -122,6 +122,7 @@ def test_the_first_and_the_last_task_of_a_graph(run: Mapping[str, Any], tmp_path
     assert "SUCCEEDED" in (tmp_path / "page.md").read_text()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("command", ["check", "show", "keys"])
 def test_what_is_asked_before_a_run(command: str, run: Mapping[str, Any], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(json.dumps(run))

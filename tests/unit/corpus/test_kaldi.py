@@ -15,6 +15,7 @@ WORDS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_si
 PHRASES = st.lists(WORDS, min_size=1, max_size=4).map("  ".join)
 
 
+@pytest.mark.medium
 @settings(max_examples=50, deadline=None)
 @given(
     rows=st.lists(st.tuples(WORDS, PHRASES, PHRASES, WORDS), min_size=1, max_size=6, unique_by=lambda row: row[0]),

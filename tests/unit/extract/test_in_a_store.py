@@ -13,6 +13,7 @@ from cosyflow.extract.speech_token import extract_speech_tokens
 from cosyflow.pretrained import is_stand_in, locate
 
 
+@pytest.mark.medium
 def test_same_files_as_on_a_disk(corpus: Path, models: Path, tmp_path: Path, s3_folder: str) -> None:
     pretrained, remote_corpus = (storage.join(s3_folder, name) for name in ("pretrained", "corpus"))
     storage.upload_tree(models, pretrained)

@@ -54,6 +54,7 @@ def test_an_unknown_family_or_part_is_named_with_those_that_there_are() -> None:
         family("cosyvoice2").part("vocoder")
 
 
+@pytest.mark.medium
 def test_nothing_else_names_a_family_or_a_part() -> None:
     names = {*family_names(), *part_names()}
     found = [

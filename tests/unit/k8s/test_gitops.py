@@ -83,6 +83,7 @@ def test_a_project_holds_what_its_applications_have_and_that_of_the_runs_nothing
     assert runs["clusterResourceWhitelist"] == []
 
 
+@pytest.mark.medium
 def test_what_has_state_is_never_pruned() -> None:
     """Only the project that can hold nothing but Retrainings prunes; volumes say so themselves, too."""
     for name, one in of_kind("argocd", "Application").items():

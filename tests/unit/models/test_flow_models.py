@@ -135,6 +135,7 @@ def test_masks_are_built_once_for_all_layers(version: str, masks: int, monkeypat
     assert len(built) == masks
 
 
+@pytest.mark.medium
 def test_a_step_lowers_the_loss(model: Flow) -> None:
     batch = build_flow_batch(examples(model.config, 10, 20), model.config)
     draws = draw(batch, model.config, seed=1)
@@ -235,6 +236,7 @@ def test_cosyvoice1_chunks_share_their_overlap() -> None:
     assert torch.equal(second.noise[:, :, -34:], noise(50, seed=2)[:, :, -34:])
 
 
+@pytest.mark.medium
 def test_estimator_exports_to_onnx(model: Flow) -> None:
     """The official file has these names; `streaming` is not among them."""
     onnxruntime = pytest.importorskip("onnxruntime")

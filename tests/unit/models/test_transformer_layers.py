@@ -37,6 +37,7 @@ def test_distance_table_has_no_longest_distance() -> None:
     torch.testing.assert_close(table[0], torch.tensor(wanted), rtol=0, atol=1e-3)
 
 
+@pytest.mark.medium
 def test_a_sequence_beyond_5000_positions() -> None:
     """D23"""
     small = EncoderConfig(4, 4, attention_heads=1, linear_units=4, num_blocks=1, static_chunk_size=1)

@@ -163,6 +163,7 @@ def test_unvoiced_frames_are_noise(version):
     torch.testing.assert_close(unvoiced, 0.1 / 3 * noise.additive)
 
 
+@pytest.mark.medium
 def test_phase_of_a_minute_is_exact():
     source = HarmonicSource(TINY[1])
     frames = 60 * 22050 // 256

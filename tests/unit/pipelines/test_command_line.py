@@ -96,6 +96,7 @@ def test_submit_needs_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: --host: is missing; give the address of a server, or set KFP_HOST\n"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("options", [["--images", "no.yaml"], ["--release"]])
 def test_an_image_lock_that_is_missing_is_refused_in_one_line(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

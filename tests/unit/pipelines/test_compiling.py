@@ -43,6 +43,7 @@ def pods(compiled: Path) -> dict[str, dict[str, Any]]:
     return {name.removeprefix("exec-"): executor for name, executor in executors.items()}
 
 
+@pytest.mark.medium
 def test_equals_the_golden_file(compiled: Path) -> None:
     command = f"python -m pipelines compile --output {GOLDEN.relative_to(ROOT)} --images {TEST_LOCK.relative_to(ROOT)}"
     assert [path.name for path in GOLDEN.glob("*.yaml")] == [compiled.name]

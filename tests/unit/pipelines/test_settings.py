@@ -40,6 +40,7 @@ def root() -> dict[str, Any]:
     return parameters
 
 
+@pytest.mark.medium
 def test_the_settings_are_all_there_and_in_one_order(root: dict[str, Any]) -> None:
     assert [*PARAMETERS, *COMPILED_IN] == sorted(FIELDS, key=[*PARAMETERS, *COMPILED_IN].index)
     assert set(root) == {"run", *PARAMETERS}

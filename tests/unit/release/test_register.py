@@ -75,6 +75,7 @@ def test_what_is_missing_is_named(
     assert not output.exists()
 
 
+@pytest.mark.medium
 def test_a_version_that_a_killed_attempt_has_made_is_found_again(registry: str, model: Path, tmp_path: Path) -> None:
     """What the kill came before: the alias, and the file that names the versions."""
     client = MlflowClient(registry, registry)

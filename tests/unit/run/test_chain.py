@@ -62,6 +62,7 @@ def test_a_chain_is_known_as_far_as_it_is_finished(world: World) -> None:
     assert found[f"train/{LLM}"].work is None
 
 
+@pytest.mark.medium
 def test_a_range_of_stages_takes_the_chain_of_the_run_that_is_asked_for(world: World) -> None:
     """A newer training of other settings lies beside it, and is what `latest.json` and the link name."""
     asked = finish(world.record())
@@ -76,6 +77,7 @@ def test_a_range_of_stages_takes_the_chain_of_the_run_that_is_asked_for(world: W
     assert Manifest.read(str(Path(asked[train].uri).parent / "latest.json")).uri == asked[train].uri
 
 
+@pytest.mark.medium
 def test_a_gap_is_told_with_both_manifests_and_the_setting(world: World) -> None:
     made = finish(world.record())
     (text,) = broken(world, start_stage=6, **OTHER_RATE)
@@ -85,6 +87,7 @@ def test_a_gap_is_told_with_both_manifests_and_the_setting(world: World) -> None
     assert text.endswith("start at stage 5 (train), or earlier, or use those settings")
 
 
+@pytest.mark.medium
 def test_a_gap_in_a_subset_is_told_for_each(world: World) -> None:
     finish(world.record())
     texts = broken(world, start_stage=5, num_utts_per_parquet=7)
@@ -92,6 +95,7 @@ def test_a_gap_in_a_subset_is_told_for_each(world: World) -> None:
     assert all("num_utts_per_parquet: 7, there 1000;" in text for text in texts)
 
 
+@pytest.mark.medium
 def test_a_gap_that_comes_of_other_inputs_names_them(world: World) -> None:
     made = finish(world.record(), "merge")
     finish(world.record(num_utts_per_parquet=7), "parquet")
@@ -149,6 +153,7 @@ def test_earlier_work_is_found_if_there_is_any(world: World) -> None:
     assert earlier_work(STAGES["merge"], record, "lists") is None
 
 
+@pytest.mark.medium
 def test_work_that_may_not_be_handed_on_refuses_the_run(world: World) -> None:
     """More rejects than the run allows, in a stage that the run does not do itself."""
     made = finish(world.record())["prepare/dev"]

@@ -41,6 +41,7 @@ def with_code(text: str) -> str:
     return f"{text}\nANOTHER = 1\n"
 
 
+@pytest.mark.medium
 def test_changed_code_was_decided_about() -> None:
     lines = undecided(read(), closures())
     assert not lines, "\n".join(lines)
@@ -101,6 +102,7 @@ def test_only_changed_code_asks(asked: Callable[[str, Change], set[str]]) -> Non
         assert asked(file, with_comments) == set(), file
 
 
+@pytest.mark.medium
 def test_of_a_stages_own_module_its_work_and_settings_count(asked: Callable[[str, Change], set[str]]) -> None:
     train = "run/stages/train.py"
     assert asked(train, lambda text: text.replace('"keep_best")', '"keep_best", "seed")')) == {"train"}

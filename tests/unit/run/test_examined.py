@@ -65,6 +65,7 @@ def test_a_damaged_pointer_for_people_stops_no_run(world: World) -> None:
     assert plan(world.settings).unfinished == []
 
 
+@pytest.mark.medium
 def test_places_are_known_however_they_are_written(world: World) -> None:
     finish(world.record())
     for data_root, data_url in (

@@ -75,6 +75,7 @@ def test_differences_are_told_with_both_values() -> None:
     ]
 
 
+@pytest.mark.medium
 def test_a_chain_has_the_same_keys_below_another_data_root(world: World) -> None:
     """Where data lie does not name them; the registry alone is named by its own address."""
     here = finish(world.record(mlflow_uri="http://registry"))

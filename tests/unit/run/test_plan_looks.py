@@ -234,6 +234,7 @@ def test_a_file_that_names_the_work_must_be_there_even_where_it_is_not_read(worl
 CHECK = [sys.executable, "-m", "pipelines", "check"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("words", "settings"),
     [

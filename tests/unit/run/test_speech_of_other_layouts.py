@@ -74,6 +74,7 @@ def test_choices_for_an_import_are_refused_where_nothing_is_imported(world: Worl
     ]
 
 
+@pytest.mark.medium
 def test_limits_of_recordings_are_settings_and_name_the_work(world: World) -> None:
     usual = prepare(world.record())
     with pytest.raises(CosyFlowError, match=r"too quiet: .* at least -1 dB are needed"):

@@ -191,6 +191,7 @@ def test_the_extraction_is_told_what_the_run_says(
         assert settings["alignment"].identity == parquet.settings(record, "dev", Digests()).alignment
 
 
+@pytest.mark.medium
 def test_shards_are_named_by_all_that_went_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another sample may leave tokens, embeddings and sizes as they were, and is other speech to a vocoder."""
     from cosyflow.dataset import parquet as making

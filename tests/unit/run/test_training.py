@@ -74,6 +74,7 @@ def weight(averaged: Manifest) -> float:
     return float(torch.load(Path(averaged.uri) / "llm.pt", weights_only=True)["weight"])
 
 
+@pytest.mark.medium
 def test_a_training_is_told_what_the_run_says(world: World, launched: Launched) -> None:
     record = of_epochs(world, 2, num_workers=3, experiment="mine", gpus_per_node=0)
     made = train(record)
@@ -89,6 +90,7 @@ def test_a_training_is_told_what_the_run_says(world: World, launched: Launched) 
     assert (tags["recipe"], tags["settings_uri"]) == ("cosyvoice2.tiny", record.uri)
 
 
+@pytest.mark.medium
 def test_more_epochs_go_on_in_the_same_folder(world: World, launched: Launched) -> None:
     fewer = train(of_epochs(world, 5))
     more = of_epochs(world, 8)
@@ -102,6 +104,7 @@ def test_more_epochs_go_on_in_the_same_folder(world: World, launched: Launched) 
     assert len(launched) == 2
 
 
+@pytest.mark.medium
 def test_fewer_epochs_are_handed_on_as_they_were_while_they_are_there(world: World, launched: Launched) -> None:
     fewer = train(of_epochs(world, 5))
     train(of_epochs(world, 8))
@@ -113,6 +116,7 @@ def test_fewer_epochs_are_handed_on_as_they_were_while_they_are_there(world: Wor
     assert len(launched) == 2
 
 
+@pytest.mark.medium
 def test_an_average_of_fewer_epochs_takes_none_of_the_later_ones(world: World, launched: Launched) -> None:
     few = of_epochs(world, 3, average_num=1)
     train(few)
@@ -123,6 +127,7 @@ def test_an_average_of_fewer_epochs_takes_none_of_the_later_ones(world: World, l
     assert weight(average(newest, train(newest))) == 1.5
 
 
+@pytest.mark.medium
 def test_fewer_epochs_that_are_gone_are_refused(world: World, launched: Launched) -> None:
     made = train(of_epochs(world, 5))
     train(of_epochs(world, 8))
@@ -143,6 +148,7 @@ def test_a_lost_checkpoint_is_trained_again(world: World, launched: Launched) ->
     assert Path(made.uri, "epoch_1_whole.pt").exists()
 
 
+@pytest.mark.medium
 def test_what_a_new_training_does_not_share_with_the_earlier_one_is_told(
     world: World, launched: Launched, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +162,7 @@ def test_what_a_new_training_does_not_share_with_the_earlier_one_is_told(
     assert "a new training" not in capsys.readouterr().out
 
 
+@pytest.mark.medium
 def test_other_data_are_told_as_such(world: World, launched: Launched, capsys: pytest.CaptureFixture[str]) -> None:
     train(of_epochs(world, 2))
     train(of_epochs(world, 2, num_utts_per_parquet=7))

@@ -97,6 +97,7 @@ def test_frames_behind_the_length_do_not_count(sessions: dict[str, onnxruntime.I
     assert (ids == tokens(session, log_mel)).all()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_codes_are_far_from_uniform(sessions: dict[str, onnxruntime.InferenceSession], name: str) -> None:
     spoken = [tokens(sessions[name], whisper_log_mel(voice(seed, 6.0)).numpy())[0] for seed in range(16)]

@@ -73,6 +73,7 @@ def prompt_wav(tmp_path: Path) -> str:
     return record(tmp_path / "prompt.wav", 1.3)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("version", VERSIONS)
 def test_as_many_samples_as_the_tokens_stand_for(
     model_dirs: Callable[[str], Path], prompt_wav: str, version: str
@@ -92,6 +93,7 @@ def test_as_many_samples_as_the_tokens_stand_for(
     assert torch.isfinite(waveform).all()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("version", VERSIONS)
 def test_equal_seeds_give_equal_samples(model_dirs: Callable[[str], Path], prompt_wav: str, version: str) -> None:
     recipe = load_config(CONF / f"{version}.tiny.yaml", SMALLER)
@@ -118,6 +120,7 @@ def test_prompt_tokens_and_frames_fit_each_other(
     assert prompt.embedding.shape == (1, 192)
 
 
+@pytest.mark.medium
 def test_cosyvoice3_is_told_what_it_is(model_dirs: Callable[[str], Path], prompt_wav: str) -> None:
     """Its training has an instruct before each text; a prompt's text that brings one is left as it is."""
     recipe = load_config(CONF / "cosyvoice3.tiny.yaml", SMALLER)
@@ -149,6 +152,7 @@ def run(model_dir: Path, prompt_wav: str, output: Path, *more: str, text: str = 
     return main(["synthesize", *models, *request, "-o", str(output), *more])
 
 
+@pytest.mark.medium
 def test_the_command_writes_a_wav(model_dirs: Callable[[str], Path], prompt_wav: str, tmp_path: Path) -> None:
     assert run(model_dirs("cosyvoice2"), prompt_wav, tmp_path / "out.wav", "--seed", "1") == 0
     samples, sample_rate = soundfile.read(tmp_path / "out.wav")
@@ -158,6 +162,7 @@ def test_the_command_writes_a_wav(model_dirs: Callable[[str], Path], prompt_wav:
     np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-4)  # 16 bits
 
 
+@pytest.mark.medium
 def test_a_model_directory_brings_the_sizes_of_its_models(
     model_dirs: Callable[[str], Path], prompt_wav: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def any_of(kind: type) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{entry.name: values_of(entry) for entry in fields(kind)})
 
 
+@pytest.mark.medium
 @settings(max_examples=200, deadline=None)
 @given(any_of(Arguments), any_of(LaunchOptions))
 def test_options_survive_the_way_through_a_command_line(arguments: Arguments, where: LaunchOptions) -> None:

@@ -51,6 +51,7 @@ def test_tensorboard_gets_the_values(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(4, 2.5)]
 
 
+@pytest.mark.medium
 def test_tensorboard_in_a_store_gets_the_values_of_every_start(
     s3_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,6 +237,7 @@ ENDINGS = st.sampled_from([".wav", ".WAV", ".flac", ".txt", ".TXT", ".lab", ".js
 TREES = st.lists(st.tuples(st.lists(NAMES, min_size=1, max_size=4).map("/".join), ENDINGS), min_size=1, max_size=12)
 
 
+@pytest.mark.medium
 @settings(max_examples=40, deadline=None)
 @given(files=TREES, links=st.lists(st.tuples(NAMES, st.sampled_from(["", "a", "nowhere"])), max_size=2))
 def test_nothing_of_a_tree_vanishes(
