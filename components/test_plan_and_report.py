@@ -83,6 +83,7 @@ def test_a_refusal_names_all_that_is_wrong_and_is_left_for_the_report(
     assert "- **plan** failed: f0: 'guess' is not one of auto, none, harvest, fast" in page
 
 
+@pytest.mark.medium
 def test_the_report_lists_the_tasks_of_its_own_run(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

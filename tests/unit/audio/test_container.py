@@ -158,6 +158,7 @@ def test_a_whole_file_is_whole(case: str) -> None:
     assert read_samples(CUT[case])[0].shape == (info.num_samples, info.channels)
 
 
+@pytest.mark.medium
 @settings(max_examples=150, deadline=None)
 @given(case=st.sampled_from(sorted(CUT.keys() - {"MP3 without a count"})), share=st.floats(0.05, 1, exclude_max=True))
 def test_a_file_that_ends_early_is_found_without_decoding(case: str, share: float) -> None:

@@ -45,6 +45,7 @@ def test_steady_pitch(measure: Method, pitch: float, rate: int, hop: int) -> Non
     assert f0[2:-2] == pytest.approx(pitch, rel=0.01)
 
 
+@pytest.mark.medium
 @both_methods
 @pytest.mark.parametrize("formants", [OPEN_VOWEL, CLOSE_VOWEL], ids=["open", "close"])
 @pytest.mark.parametrize("ends", [(90.0, 140.0), (130.0, 100.0), (180.0, 300.0), (380.0, 240.0)])

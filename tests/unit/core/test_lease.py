@@ -137,6 +137,7 @@ def test_eight_processes_take_turns(folder: str, start: Starter) -> None:
     assert all(lines[place].replace("begins", "ends") == lines[place + 1] for place in range(0, 16, 2))
 
 
+@pytest.mark.medium
 def test_a_killed_process_of_this_machine_is_followed_at_once(folder: str, start: Starter) -> None:
     first = start(folder, "first", "--seconds", 60)
     wait_for(folder, "first begins")

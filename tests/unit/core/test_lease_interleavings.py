@@ -160,6 +160,7 @@ def test_at_most_one_commits(moves: list[tuple[int, int, int, float]]) -> None:
             world.end()
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(order=st.lists(st.tuples(st.permutations(range(PROCESSES)), st.sampled_from([0.0, 1.0, 2.0])), max_size=60))
 def test_nobody_is_overtaken_as_long_as_all_go_on(order: list[tuple[list[int], float]]) -> None:

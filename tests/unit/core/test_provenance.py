@@ -34,6 +34,7 @@ def told(folder: Path) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_a_checkout_knows_its_commit_and_whether_its_code_is_that(tmp_path: Path) -> None:
     outer, checkout = tmp_path, tmp_path / "checkout"

@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.documents import ROOT
 
 PAGE = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
@@ -26,6 +28,7 @@ def test_each_promise_names_its_tests() -> None:
     assert [promise for promise in promises if not NAMED.search(promise)] == []
 
 
+@pytest.mark.medium
 def test_each_named_test_is_there() -> None:
     named = NAMED.findall(PAGE)
     assert len(named) == PAGE.count("::test_"), "a name is not in the form `FILE::TEST`"

@@ -109,6 +109,7 @@ def test_merge(tmp_path: Path) -> None:
     assert (tmp_path / "lists" / "dev.data.list").read_text().strip().endswith("two/parquet/shard.parquet")
 
 
+@pytest.mark.medium
 def test_a_training_that_is_refused(tmp_path: Path) -> None:
     """As of any training, the process that starts the others and follows them computes nothing itself."""
     absent = tmp_path / "absent"
@@ -117,6 +118,7 @@ def test_a_training_that_is_refused(tmp_path: Path) -> None:
     ends_without_torch(MAIN.format(module="cosyflow.cli.main"), ["train", "--config", str(recipe), *map(str, words)], 2)
 
 
+@pytest.mark.medium
 def test_the_first_and_the_last_task_of_a_graph(run: Mapping[str, Any], tmp_path: Path) -> None:
     ends_without_torch(GRAPH, run)
     assert "SUCCEEDED" in (tmp_path / "page.md").read_text()

@@ -214,6 +214,7 @@ def test_nothing_usable_is_an_error_whatever_share_is_allowed(libritts: Path, tm
         prepare(str(libritts), str(tmp_path / "kaldi"), max_reject_share=1)
 
 
+@pytest.mark.medium
 def test_a_corpus_in_a_store_is_prepared_there(libritts: Path, s3_folder: str) -> None:
     from cosyflow import storage
 

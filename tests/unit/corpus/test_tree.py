@@ -173,6 +173,7 @@ SUFFIXES = st.sampled_from([".wav", ".WAV", ".flac", ".Mp3", ".txt", ".normalize
 FILES = st.lists(st.tuples(st.lists(PARTS, min_size=1, max_size=5).map("/".join), SUFFIXES), min_size=1, max_size=12)
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(files=FILES, links=st.lists(st.tuples(PARTS, st.sampled_from(["", "s1", "nowhere", "../outside"])), max_size=3))
 def test_nothing_below_the_source_vanishes(

@@ -94,6 +94,7 @@ def test_every_part_is_heard_with_the_others_of_the_pretrained_directory(trainin
     assert len(lengths) == 1  # both speak the tokens of one language model
 
 
+@pytest.mark.medium
 def test_checkpoints_are_chosen_by_updates(training: Training) -> None:
     for epoch in range(5):
         training.save(epoch)

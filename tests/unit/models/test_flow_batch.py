@@ -65,6 +65,7 @@ def many() -> FlowBatch:
     return build_flow_batch([replace(example(100), utterance=f"utt{number}") for number in range(400)], CONFIG)
 
 
+@pytest.mark.medium
 def test_draws_depend_on_the_seed_alone() -> None:
     batch = many()
     torch.manual_seed(1)

@@ -105,6 +105,7 @@ def test_a_gap_that_comes_of_other_inputs_names_them(world: World) -> None:
     assert f"there {made['parquet/train-a'].uri}" in text
 
 
+@pytest.mark.medium
 def test_a_gap_that_comes_of_older_code_names_its_version(world: World) -> None:
     record = world.record()
     finish(record)
@@ -115,6 +116,7 @@ def test_a_gap_that_comes_of_older_code_names_its_version(world: World) -> None:
     assert "version of the code: 2, there 1" in why_broken(link, record, Digests())
 
 
+@pytest.mark.medium
 def test_a_lost_file_in_what_is_handed_on_is_named(world: World) -> None:
     made = finish(world.record())
     Path(made["parquet/dev"].uri, "made.txt").unlink()
@@ -123,6 +125,7 @@ def test_a_lost_file_in_what_is_handed_on_is_named(world: World) -> None:
     assert text.endswith("; start at stage 3 (parquet), or earlier")
 
 
+@pytest.mark.medium
 def test_files_that_a_range_does_not_read_need_not_be_there(world: World) -> None:
     made = finish(world.record())
     Path(made["parquet/dev"].uri, "made.txt").unlink()

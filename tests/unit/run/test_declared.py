@@ -62,6 +62,7 @@ def test_versions_are_tagged_with_what_the_run_was_declared_as(world: World, mon
         assert declared_tags(str(world.data), run) == {}
 
 
+@pytest.mark.medium
 def test_another_attempt_other_settings_and_a_run_of_somebody_are_no_duplicates(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,12 +36,14 @@ def test_a_check_refuses_a_broken_chain_and_writes_nothing(world: World) -> None
     assert not world.data.exists()
 
 
+@pytest.mark.medium
 def test_a_check_refuses_fewer_epochs_than_were_trained(world: World) -> None:
     finish(world.record())
     fewer = {**world.settings, "overrides": ["train_conf.max_epoch=7"], "average_num": 1}
     assert "has gone on to 12 epochs" in refused(fewer)["train_conf.max_epoch"]
 
 
+@pytest.mark.medium
 def test_an_interrupted_training_cannot_end_before_the_epochs_behind_it(world: World) -> None:
     made = finish(world.record())
     Path(made[f"train/{LLM}"].uri, MANIFEST).unlink()
@@ -49,6 +51,7 @@ def test_an_interrupted_training_cannot_end_before_the_epochs_behind_it(world: W
     assert "has 12 epochs behind it" in refused(fewer)["train_conf.max_epoch"]
 
 
+@pytest.mark.medium
 def test_no_more_checkpoints_are_averaged_than_a_finished_training_kept(world: World) -> None:
     overrides = ["train_conf.max_epoch=3"]
     finish(world.record(overrides=overrides, average_num=1))
@@ -58,6 +61,7 @@ def test_no_more_checkpoints_are_averaged_than_a_finished_training_kept(world: W
     assert "of this training 3 are kept" in problem.text
 
 
+@pytest.mark.medium
 def test_a_damaged_pointer_for_people_stops_no_run(world: World) -> None:
     made = finish(world.record())
     latest = Path(made["prepare/dev"].uri).parent / LATEST

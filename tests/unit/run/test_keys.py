@@ -166,6 +166,7 @@ def test_every_byte_that_goes_in_names_the_work(
     assert other == stages
 
 
+@pytest.mark.medium
 def test_keys_are_described_as_far_as_they_are_known(world: World) -> None:
     record = world.record()
     fresh = describe_keys(record, Digests(record.digests))

@@ -98,6 +98,7 @@ def test_equal_runs_have_one_record_wherever_their_settings_come_from(world: Wor
     assert len(list((world.data / "runs" / "records").iterdir())) == 2
 
 
+@pytest.mark.medium
 def test_a_finished_run_has_nothing_to_do_and_the_same_stamps_each_time(world: World) -> None:
     finish(world.record())
     first, second = plan_component("", **world.settings), plan_component("", **world.settings)
@@ -105,6 +106,7 @@ def test_a_finished_run_has_nothing_to_do_and_the_same_stamps_each_time(world: W
     assert first == second
 
 
+@pytest.mark.medium
 def test_a_deleted_output_gives_its_tasks_a_stamp_that_no_cache_knows(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

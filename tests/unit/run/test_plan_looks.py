@@ -264,6 +264,7 @@ def in_a_store(world: World, data_root: str) -> dict[str, Any]:
     return {**world.settings, "data_root": data_root, "mlflow_uri": f"sqlite:///{world.folder}/mlflow.db"}
 
 
+@pytest.mark.medium
 def test_a_store_without_conditional_writes_is_told_of(world: World, s3_folder: str, s3_overwriting: str) -> None:
     examined = plan.examine(in_a_store(world, s3_folder))
     assert [line for line in examined.warnings if "may do equal work twice" in line]

@@ -49,6 +49,7 @@ def test_a_corpus_in_one_piece_is_split(world: World, settings: dict[str, Any]) 
     assert set(texts(prepare(record)["train"]).values()) == {f"New {n[3:]}." for n in train}
 
 
+@pytest.mark.medium
 def test_how_it_is_imported_is_chosen_by_settings(world: World) -> None:
     folder = world.folder / "other"
     for number in range(1, 11):
@@ -114,6 +115,7 @@ def test_a_subset_that_is_missing_beside_another_is_refused(world: World, settin
     assert [problem.setting for problem in problems] == ["dev_subsets"]
 
 
+@pytest.mark.medium
 def test_too_many_rejects_of_an_import_stop_the_run(world: World, settings: dict[str, Any]) -> None:
     (world.folder / "LJSpeech" / "wavs" / "LJ-3.wav").write_bytes(b"x")
     with pytest.raises((CosyFlowError, RefusalError), match=r"1 of 10 utterances .* the first is wavs/LJ-3"):

@@ -58,6 +58,7 @@ def kaldi(world: World) -> dict[str, Any]:
     return {"data_url": str(world.folder / "kaldi"), "train_subsets": ["train"], "dev_subsets": ["dev"]}
 
 
+@pytest.mark.medium
 def test_unchanged_speech_is_prepared_once(world: World) -> None:
     before = prepare(world.record())
     assert made_anew(before, prepare(world.record(num_workers=7))) == set()
@@ -66,6 +67,7 @@ def test_unchanged_speech_is_prepared_once(world: World) -> None:
     )
 
 
+@pytest.mark.medium
 def test_a_letter_of_a_transcript(world: World) -> None:
     before = prepare(world.record())
     text = world.speech / "dev" / f"{UTTERANCE}.normalized.txt"
@@ -78,6 +80,7 @@ def test_a_letter_of_a_transcript(world: World) -> None:
     assert before["dev"].digest != after["dev"].digest
 
 
+@pytest.mark.medium
 def test_a_sample_of_a_wav(world: World) -> None:
     """The Kaldi files say the same as before; what is made of them must be made anew all the same."""
     before = prepare(world.record())
@@ -103,6 +106,7 @@ def test_a_wav_outside_of_the_folder_that_names_it(world: World, kaldi: dict[str
     assert before["dev"].digest != after["dev"].digest
 
 
+@pytest.mark.medium
 def test_a_wav_behind_a_symlink(world: World) -> None:
     wav, elsewhere = world.speech / "dev" / f"{UTTERANCE}.wav", world.folder / "elsewhere.wav"
     wav.rename(elsewhere)
@@ -112,6 +116,7 @@ def test_a_wav_behind_a_symlink(world: World) -> None:
     assert made_anew(before, prepare(world.record())) == {"dev"}
 
 
+@pytest.mark.medium
 def test_speech_in_another_place_is_the_same_speech(world: World) -> None:
     """The Kaldi files name it by its place, so they are written anew; what is made of them is not."""
     (world.speech / "dev" / f"{UTTERANCE}.wav").write_bytes(b"no audio")  # the table of rejects names places too
@@ -125,6 +130,7 @@ def test_speech_in_another_place_is_the_same_speech(world: World) -> None:
     }
 
 
+@pytest.mark.medium
 def test_speech_that_is_put_back_is_known_again(world: World) -> None:
     before = prepare(world.record())
     text = world.speech / "dev" / f"{UTTERANCE}.normalized.txt"
@@ -135,12 +141,14 @@ def test_speech_that_is_put_back_is_known_again(world: World) -> None:
     assert made_anew(before, prepare(world.record())) == set()
 
 
+@pytest.mark.medium
 def test_an_instruction_is_written_for_every_utterance(world: World) -> None:
     plain, told = prepare(world.record()), prepare(world.record(instruct="Whisper."))
     assert made_anew(plain, told) == {"train-a", "train-b", "dev"}
     assert (Path(told["dev"].uri) / "instruct").read_text().count("Whisper.") == 2
 
 
+@pytest.mark.medium
 def test_rejects_of_real_speech_are_allowed_or_refused(world: World) -> None:
     (world.speech / "dev" / f"{UTTERANCE}.wav").write_bytes(b"no audio")
     with pytest.raises(CosyFlowError, match="max_reject_share"):
@@ -161,6 +169,7 @@ def test_a_folder_without_speech_is_named(world: World) -> None:
         prepare(world.record())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("spelling", ["from the folder, by dots", "whole, by dots", "through a link"])
 def test_audio_outside_is_noticed_however_the_table_names_it(
     world: World, kaldi: dict[str, Any], spelling: str

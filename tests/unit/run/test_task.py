@@ -132,6 +132,7 @@ def test_beyond_the_last_stage_what_is_there_is_handed_on(world: World) -> None:
     assert tasks.run("prepare", "download/dev").reused
 
 
+@pytest.mark.medium
 def test_beyond_the_last_stage_what_names_the_work_need_not_be_there(world: World) -> None:
     finish(world.record(), "prepare")
     (world.pretrained / "campplus.onnx").unlink()

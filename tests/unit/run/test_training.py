@@ -141,6 +141,7 @@ def test_fewer_epochs_that_are_gone_are_refused(world: World, launched: Launched
         training(of_epochs(world, 6))
 
 
+@pytest.mark.medium
 def test_a_lost_checkpoint_is_trained_again(world: World, launched: Launched) -> None:
     made = train(of_epochs(world, 2))
     Path(made.uri, "epoch_1_whole.pt").unlink()

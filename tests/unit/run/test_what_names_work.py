@@ -179,6 +179,7 @@ def differing(found: dict[str, str], table: dict[str, str]) -> dict[str, dict[st
     return {name: each for name, each in both.items() if each["found"] != each["declared"]}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("recipe", RECIPE_FILES)
 def test_every_setting_of_a_recipe_names_the_work_that_it_changes_and_no_other(

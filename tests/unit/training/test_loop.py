@@ -74,6 +74,7 @@ class Silent(Telemetry):
     def end_epoch(self, *args: object) -> None: ...
 
 
+@pytest.mark.medium
 def test_what_is_shown_of_a_run_changes_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights and states are equal to the byte, with a logger that does nothing and with one that shows everything."""
     monkeypatch.setattr("cosyflow.training.loop.time.monotonic", lambda: 0.0)  # a state holds the time that it took

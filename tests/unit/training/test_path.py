@@ -46,6 +46,7 @@ def end_at_start(event: str, arguments: tuple[Any, ...]) -> None:
         raise Reached
 
 
+@pytest.mark.medium
 def test_from_the_command_to_the_backward_pass_are_six_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = make_token_corpus(tmp_path / "corpus")
     arguments = Arguments(

@@ -114,6 +114,7 @@ def is_interleaved(batch: PackedBatch) -> list[bool]:
     return [bool((batch.target[batch.sequence == n] == CONFIG.layout.fill).any()) for n in range(batch.num_sequences)]
 
 
+@pytest.mark.medium
 def test_a_batch_brings_what_the_reference_says_of_its_layouts(
     pairs: Indexes, trained: Trained, tmp_path: Path
 ) -> None:

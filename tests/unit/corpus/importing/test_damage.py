@@ -43,6 +43,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.medium
 @settings(max_examples=150, deadline=None)
 @given(
     name=st.sampled_from(sorted(WHOLE)),
