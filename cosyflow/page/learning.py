@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from cosyflow.errors import CosyFlowError
 from cosyflow.evaluation.progress import Sample, Spoken, folder_of, read_spoken, spoken_wavs
 from cosyflow.page.elements import append, element, missing
-from cosyflow.page.media import LONGEST, player
+from cosyflow.page.media import playing
 
 MOST_CHECKPOINTS, MOST_TEXTS = 3, 2
 """That are played of a training: the first, the middle and the last."""
@@ -40,14 +40,6 @@ def _playable(train_dir: str, spoken: Spoken) -> list[tuple[Sample, str]]:
 
 
 def _figure(spoken: Spoken, sample: Sample, wav: str) -> Element:
-    figure = element("figure", element("figcaption", f"{spoken.update:,} updates"))
-    try:
-        audio, picture, seconds = player(wav)
-    except CosyFlowError as error:
-        append(figure, missing(f"It cannot be played: {error}"))
-    else:
-        append(figure, audio, picture)
-        if seconds > LONGEST:
-            append(figure, element("p", f"The first {LONGEST:.0f} of {seconds:.1f} seconds."))
+    figure = playing(f"{spoken.update:,} updates", wav)
     append(figure, element("p", "said: ", element("q", sample.text)))
     return figure

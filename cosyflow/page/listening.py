@@ -7,12 +7,11 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from cosyflow.errors import CosyFlowError
 from cosyflow.evaluation.rows import CANDIDATE, ROWS
 from cosyflow.evaluation.statistics import Pair
 from cosyflow.page.charts import short
 from cosyflow.page.elements import append, element, missing
-from cosyflow.page.media import LONGEST, player
+from cosyflow.page.media import playing
 
 ORDERED_BY = ("wer", "cer", "similarity")
 """The metric by which samples are chosen, the first that was judged."""
@@ -71,16 +70,7 @@ def _sample(report: Any, utt: str) -> Element:
 
 
 def _row(row: str, found: Any) -> Element:
-    figure = element("figure", element("figcaption", row))
-    try:
-        audio, picture, seconds = player(str(found["wav"]))
-    except CosyFlowError as error:
-        append(figure, missing(f"It cannot be played: {error}"))
-    else:
-        append(figure, audio, picture)
-        if seconds > LONGEST:
-            append(figure, element("p", f"The first {LONGEST:.0f} of {seconds:.1f} seconds."))
-    return _with_words(figure, found)
+    return _with_words(playing(row, str(found["wav"])), found)
 
 
 def _with_words(figure: Element, found: Any) -> Element:

@@ -12,8 +12,8 @@ import torch
 
 from cosyflow.audio.picture import RATE, as_png, mel_picture
 from cosyflow.audio.speech import load_speech
-from cosyflow.errors import AudioError
-from cosyflow.page.elements import element
+from cosyflow.errors import AudioError, CosyFlowError
+from cosyflow.page.elements import append, element, missing
 
 LONGEST = 20.0
 """Seconds that are played."""
@@ -23,6 +23,20 @@ COMPRESSION = 0.7
 
 class UnplayableError(AudioError):
     """A recording that cannot be played, with the reason."""
+
+
+def playing(caption: str, uri: str) -> Element:
+    """A figure with a recording's player and picture, or why it cannot be played."""
+    figure = element("figure", element("figcaption", caption))
+    try:
+        audio, picture, seconds = player(uri)
+    except CosyFlowError as error:
+        append(figure, missing(f"It cannot be played: {error}"))
+        return figure
+    append(figure, audio, picture)
+    if seconds > LONGEST:
+        append(figure, element("p", f"The first {LONGEST:.0f} of {seconds:.1f} seconds."))
+    return figure
 
 
 def player(uri: str) -> tuple[Element, Element, float]:

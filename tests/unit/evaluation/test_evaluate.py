@@ -20,12 +20,12 @@ import soundfile
 from cosyflow.cli import main
 from cosyflow.config.official.write import write_official
 from cosyflow.config.recipe import Recipe
-from cosyflow.evaluation.judges.packaged import SOURCES, _locate
 from cosyflow.evaluation.listing import Entry, write_list
 from cosyflow.evaluation.measures import METRICS
 from cosyflow.standins.models import make_stand_ins
 from cosyflow.synthesis.sizes import official_settings, read_sizes
 from tests.unit.evaluation.conftest import CONFIG, SMALLER, record
+from tests.unit.quick_judges import list_quick_judges
 
 SETTINGS = [word for setting in SMALLER for word in ("--set", setting)]
 ROWS = {"candidate", "recorded", "resynthesis", "champion"}
@@ -40,10 +40,7 @@ def words(folder: Path, model: Path, entries: Sequence[Entry], *more: str) -> li
 @pytest.fixture
 def judges(tmp_path: Path) -> str:
     """Two quick real judges."""
-    listing = tmp_path / "judges.yaml"
-    names = {"speaker": "dvector.pt", "dnsmos": "dnsmos.onnx"}
-    listing.write_text("".join(f"{role}: {_locate(*SOURCES[name])}\n" for role, name in names.items()))
-    return str(listing)
+    return list_quick_judges(tmp_path)
 
 
 def report_of(folder: Path) -> Any:

@@ -24,9 +24,9 @@ from cosyflow.cli import main
 from cosyflow.corpus.kaldi import KaldiUtterance, read_kaldi
 from cosyflow.dataset.index import build_index
 from cosyflow.dataset.parquet import make_parquet
-from cosyflow.evaluation.judges.packaged import SOURCES, _locate
 from cosyflow.preferences.sampling import choose_prompts
 from tests.unit.preferences.conftest import CONFIG, TEXTS, Corpus
+from tests.unit.quick_judges import list_quick_judges
 
 
 class _Letters:
@@ -184,10 +184,7 @@ def _is_alive(group: int) -> bool:
 @pytest.fixture
 def judges(tmp_path: Path) -> str:
     """Two quick real judges."""
-    listing = tmp_path / "judges.yaml"
-    names = {"speaker": "dvector.pt", "dnsmos": "dnsmos.onnx"}
-    listing.write_text("".join(f"{role}: {_locate(*SOURCES[name])}\n" for role, name in names.items()))
-    return str(listing)
+    return list_quick_judges(tmp_path)
 
 
 @pytest.mark.medium
