@@ -81,7 +81,6 @@ def apply(paths: Sequence[Path], server: Server, wait: bool) -> tuple[list[Actio
         first = first or actions
         for action in actions:
             if action.action in (What.START, What.REPLACE):
-                _end(server, action.ends)
                 runs[_start(server, retrainings[action.retraining], action, origin)] = WORKING
         contents = {action.content for action in actions if action.action is not What.NONE}
         waited = {action.retraining for action in actions if action.action is What.WAIT}
@@ -98,11 +97,6 @@ def apply(paths: Sequence[Path], server: Server, wait: bool) -> tuple[list[Actio
 
 def _start(server: Server, one: Retraining, action: Action, origin: Origin) -> str:
     return patiently(lambda: server.start(one, action, origin))
-
-
-def _end(server: Server, runs: Sequence[str]) -> None:
-    for run in runs:
-        patiently(functools.partial(server.end, run))
 
 
 def _wait(server: Server, run: str) -> str:

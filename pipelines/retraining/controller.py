@@ -153,9 +153,6 @@ class Controller:
             return subject, []
         server = self._server_of(one.spec.kfp_namespace)
         try:
-            for run in action.ends:
-                server.end(run)
-                say("reconcile", f"{one.name}: run {run} is ended: {action.reason}")
             started = server.start(one, action, one.origin)
         except CosyFlowError as error:
             say("reconcile", f"{one.name}: {error}")

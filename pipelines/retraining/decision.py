@@ -164,7 +164,7 @@ def _decide(
     again = 0
     if spec.suspend:
         return act(What.UNSCHEDULE if is_scheduled else What.NONE, "suspended")
-    alike = [run for run in observed if run.content == one.content and not _gave_way(run, observed)]
+    alike = [run for run in observed if run.content == one.content and not _gave_way(run, every, observed)]
     again = sum(run.content == one.content for run in observed) - len(alike)
     working = [run for run in alike if run.state == WORKING]
     if working:
@@ -194,12 +194,20 @@ def _decide(
     return act(What.START, why)
 
 
-def _gave_way(run: Observed, observed: Sequence[Observed]) -> bool:
-    """Whether a run was ended for newer content of its Retraining: it has not failed, and may run again."""
+def _gave_way(run: Observed, every: Mapping[str, Wanted], observed: Sequence[Observed]) -> bool:
+    """Whether a run was ended for newer content of its Retraining: it has not failed, and may run again.
+
+    A run that began after this one ended is newer too, since the time of day may have been put back while this worked.
+    What was ended by hand holds for its own Retraining as long as that wants the content, not for others.
+    """
     if not run.canceled:
         return False
+    owner = every.get(run.retraining)
+    if owner is None or owner.content != run.content:
+        return True
+    since = min(run.started, run.finished or run.started)
     return any(
-        other.retraining == run.retraining and other.content != run.content and other.started >= run.started
+        other.retraining == run.retraining and other.content != run.content and other.started >= since
         for other in observed
         if other.id != run.id
     )

@@ -58,20 +58,19 @@ class Server:
     def start(self, retraining: Retraining, action: Action, origin: Origin = Origin()) -> str:  # noqa: B008 - frozen
         """Starts the run that an action wants, unless there is one that makes it needless. Returns the id of either.
 
+        The runs that it replaces are ended before, but not for a needless run: they would have given way to none.
         A request whose answer was lost may have been accepted: the run is looked up again before it counts as failed.
         """
         if found := self._find(retraining, action):
             return found
+        for run in action.ends:
+            self._end(run)
         try:
             return self._create(retraining, action, origin)
         except (OutageError, ConflictError):
             if found := self._find(retraining, action):
                 return found
             raise
-
-    def end(self, run: str) -> None:
-        """Ends a run that works."""
-        self._api.ask(self._api.runs.run_service_terminate_run, run)
 
     def state(self, run: str) -> str:
         """`working`, `succeeded` or `failed`."""
@@ -86,6 +85,9 @@ class Server:
         """The id of the run that makes another one needless; "" when there is none."""
         found = needless_by(action, retraining.spec.retry, self._listed(action.content))
         return found.id if found else ""
+
+    def _end(self, run: str) -> None:
+        self._api.ask(self._api.runs.run_service_terminate_run, run)
 
     def _listed(self, text: str) -> Iterator[Observed]:
         """The runs of Retrainings whose description has a text in it."""

@@ -62,6 +62,20 @@ def test_content_whose_run_gave_way_runs_when_the_newer_is_reverted() -> None:
     assert action(wanted(), gave_way) is What.NONE  # a person ended it
 
 
+def test_content_gave_way_although_the_time_of_day_was_put_back() -> None:
+    ended = NOW - timedelta(hours=1)
+    gave_way = replace(run("c1", FAILED, age=0), finished=ended, canceled=True)
+    newer = replace(run("c2", SUCCEEDED), started=ended)
+    (decided,) = decide([wanted()], [gave_way, newer], NOW)
+    assert (decided.action, decided.again) == (What.START, 1)
+
+
+def test_content_that_was_ended_by_hand_may_be_run_by_another() -> None:
+    by_hand = replace(run("c1", FAILED), canceled=True)
+    assert [one.action for one in decide([wanted(), wanted("b")], [by_hand], NOW)] == [What.NONE, What.NONE]
+    assert [one.action for one in decide([wanted(content="c2"), wanted("b")], [by_hand], NOW)] == [What.START] * 2
+
+
 def test_of_two_alike_one_starts_and_the_other_waits() -> None:
     assert [one.action for one in decide([wanted("b"), wanted("a")], [], NOW)] == [What.START, What.WAIT]
     assert action(wanted("b"), run("c1", SUCCEEDED, "a")) is What.NONE
@@ -132,10 +146,10 @@ class World:
         decided = decide(self.wanted(), self.runs if seen is None else seen, self.now)
         for one in decided:
             if one.action in (What.START, What.REPLACE):
-                for run in [run for run in self.runs if run.id in one.ends]:
-                    self._ended(run, FAILED, canceled=True)
                 retry = self.retries[one.retraining]
                 if needless_by(one, retry, self.runs) is None:
+                    for run in [run for run in self.runs if run.id in one.ends and run.state == WORKING]:
+                        self._ended(run, FAILED, canceled=True)
                     name, started = f"run-{len(self.runs)}", self.now
                     self.runs.append(
                         Observed(
