@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from cosyflow.dataset.shard import F0_COLUMN, ShardNotes, open_shard, read_columns, read_list, read_lists
+from cosyflow.dataset.shard import F0_COLUMN, open_shard, read_columns, read_list, read_lists, read_notes
 from cosyflow.dataset.utterances import ABSENT, TokenTable, UtteranceIndex
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
@@ -101,21 +101,13 @@ def _read_facts(shard: str) -> _ShardFacts:
         )
 
 
-def _notes(file: pq.ParquetFile) -> ShardNotes | None:
-    return ShardNotes.of(file.schema_arrow.metadata)
-
-
 def audio_lengths(shard: str, file: pq.ParquetFile, utts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Samples (int64) and sample rate in Hz (int32) of each row."""
-    notes = _notes(file)
+    notes = read_notes(shard, file)
     if notes is not None:
         num_samples, sample_rate = notes.num_samples, notes.sample_rate
     else:
         num_samples, sample_rate = _read_audio_headers(shard, file, utts)
-    if len(num_samples) != len(utts) or len(sample_rate) != len(utts):
-        raise CosyFlowError(
-            f"{shard}: its footer describes {len(num_samples)} rows, there are {len(utts)}; make it again"
-        )
     return np.array(num_samples, np.int64), np.array(sample_rate, np.int32)
 
 
@@ -135,7 +127,7 @@ def _read_audio_headers(shard: str, file: pq.ParquetFile, utts: list[str]) -> tu
 
 
 def speech_lengths(shard: str, file: pq.ParquetFile, num_rows: int) -> np.ndarray:
-    notes = _notes(file)
+    notes = read_notes(shard, file)
     if notes is not None and notes.speech_tokens is not None and "speech_token" in file.schema_arrow.names:
         return np.array(notes.speech_tokens, np.int32)
     return _list_lengths(shard, file, "speech_token", num_rows)
@@ -159,7 +151,7 @@ def _voiced_frames(shard: str, file: pq.ParquetFile) -> np.ndarray | None:
     """Mel frames with an f0 of each row: int32 [rows]; None where the shard has no f0."""
     if F0_COLUMN not in file.schema_arrow.names:
         return None
-    notes = _notes(file)
+    notes = read_notes(shard, file)
     if notes is not None and notes.voiced_frames is not None:
         return np.array(notes.voiced_frames, np.int32)
     values, offsets = read_lists(shard, read_columns(shard, file, [F0_COLUMN]), F0_COLUMN)

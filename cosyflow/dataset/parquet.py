@@ -21,7 +21,7 @@ from cosyflow.corpus.kaldi import KaldiData, KaldiUtterance, read_kaldi
 from cosyflow.corpus.rejects import DEFAULT_MAX_REJECT_SHARE, REJECTS, RejectTable, read_rejects
 from cosyflow.dataset.alignment import Alignment, why_misaligned
 from cosyflow.dataset.pitch import F0Measure, F0Method
-from cosyflow.dataset.shard import DATA_LIST, F0_COLUMN, ShardNotes, open_shard, shard_name, write_shard
+from cosyflow.dataset.shard import DATA_LIST, F0_COLUMN, ShardNotes, open_shard, read_notes, shard_name, write_shard
 from cosyflow.dataset.tables import SPK2EMBEDDING, UTT2EMBEDDING, UTT2SPEECH_TOKEN, read_table
 from cosyflow.dataset.token_rate import rate_of
 from cosyflow.errors import CosyFlowError, MachineError, PlaceError
@@ -389,7 +389,7 @@ def _earlier_notes(shard: _Shard) -> ShardNotes | None:
         return None
     try:
         with open_shard(shard.data) as file:
-            notes = ShardNotes.of(file.schema_arrow.metadata)
+            notes = read_notes(shard.data, file)
         sizes = [audio_file_size(row.utterance.wav) for row in shard.rows]
     except PlaceError:
         raise

@@ -44,6 +44,10 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
 }
 
 
+LARGEST = 2**31
+"""Above what a footer may say of a row: of its samples, tokens or frames."""
+
+
 @dataclass(frozen=True)
 class ShardNotes:
     """What the footer says of the rows, in their order.
@@ -136,6 +140,24 @@ def open_shard(uri: str) -> Iterator[pq.ParquetFile]:
         remedy = "make it again with the parquet stage"
         with reading(uri, "a parquet file", remedy), pq.ParquetFile(stream) as file:
             yield file
+
+
+def read_notes(uri: str, file: pq.ParquetFile) -> ShardNotes | None:
+    """The notes of an open shard, None where there are none. Raises CosyFlowError when they do not fit its rows."""
+    notes = ShardNotes.of(file.schema_arrow.metadata)
+    if notes is None:
+        return None
+    num_rows, remedy = file.metadata.num_rows, "make it again with the parquet stage"
+    for name in ("num_samples", "sample_rate", "speech_tokens", "voiced_frames"):
+        values = getattr(notes, name)
+        if values is None and name not in ("num_samples", "sample_rate"):
+            continue
+        if len(values) != num_rows:
+            raise CosyFlowError(f"{uri}: its footer describes {len(values)} rows, there are {num_rows}; {remedy}")
+        least = 1 if name == "sample_rate" else 0
+        if not all(type(value) is int and least <= value < LARGEST for value in values):
+            raise CosyFlowError(f"{uri}: {name} in its footer are no numbers of samples, tokens or frames; {remedy}")
+    return notes
 
 
 def read_columns(uri: str, file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:

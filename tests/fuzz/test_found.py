@@ -25,7 +25,8 @@ from cosyflow.checkpoint.state import UnusableError, load
 from cosyflow.config import yaml_text
 from cosyflow.config.load import load_config
 from cosyflow.corpus.archive import ArchiveError, unpack
-from cosyflow.dataset.shard import read_list
+from cosyflow.dataset.index import build_index
+from cosyflow.dataset.shard import ShardNotes, read_list, write_shard
 from cosyflow.errors import AudioError, CosyFlowError, RefusalError
 from cosyflow.launch.settings import read_settings
 from cosyflow.release.average import average_weights
@@ -34,6 +35,7 @@ from cosyflow.run.ends import read_ends
 from cosyflow.run.record import Record
 from cosyflow.stage import Manifest
 from cosyflow.unexpected import reading
+from tests.fuzz.binaries import Bytes
 from tests.fuzz.texts import imported, tone
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 25))
@@ -222,3 +224,27 @@ def test_whatever_a_reader_raises_names_the_file(error: BaseException) -> None:
 def test_what_ends_the_program_is_not_the_readers() -> None:
     with pytest.raises(KeyboardInterrupt), reading("x.bin", "a file"):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"speech_tokens": [3]}, "its footer describes 1 rows, there are 2; make it again"),
+        ({"voiced_frames": [1, 1, 1]}, "its footer describes 3 rows, there are 2; make it again"),
+        ({"num_samples": []}, "its footer describes 0 rows, there are 2; make it again"),
+        ({"num_samples": None}, "damaged or not a parquet file"),
+        ({"speech_tokens": [3, -1]}, "speech_tokens in its footer are no numbers"),
+        ({"speech_tokens": [3, 2.5]}, "speech_tokens in its footer are no numbers"),
+        ({"sample_rate": [24000, 0]}, "sample_rate in its footer are no numbers"),
+        ({"voiced_frames": [2**40, 1]}, "voiced_frames in its footer are no numbers"),
+    ],
+)
+def test_a_footer_that_does_not_fit_its_rows_is_refused(tmp_path: Path, changed: dict[str, object], said: str) -> None:
+    """One of too few speech tokens gave an index whose last utterances could not be read: an IndexError."""
+    columns = {"utt": ["a", "b"], "text": ["x", "y"], "speech_token": [[1, 2, 3], [4]]}
+    notes = {"num_samples": [480, 480], "sample_rate": [24000, 24000], "speech_tokens": [3, 1], **changed}
+    write_shard(str(tmp_path / "a.tar"), columns, ShardNotes(digest="", **notes))  # type: ignore[arg-type]
+    (tmp_path / "data.list").write_text(f"{tmp_path / 'a.tar'}\n")
+    with pytest.raises(CosyFlowError, match=said) as error:
+        build_index(str(tmp_path / "data.list"), Bytes())
+    assert str(tmp_path / "a.tar") in str(error.value)
