@@ -218,6 +218,7 @@ def repaired(parameters: Mapping[str, Any]) -> tuple[Run, list[Problem]]:
             values[name] = _typed(name, withdrawn_from({name: value})[name])
         except RefusalError as refusal:
             problems += refusal.problems
+            continue
         except ValueError as error:
             problems.append(Problem(name, f"{error}; give one"))
             continue

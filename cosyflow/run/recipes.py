@@ -35,6 +35,9 @@ def recipe_path(recipe: str) -> Path:
         recipe: a path ending in .yaml, or a name: `<name>.yaml` in the folder COSYFLOW_CONF, else in `conf` of the
             working folder, else in `conf` of the checkout.
     """
+    if "://" in recipe:
+        text = f"{recipe}: a recipe is a name or a file of this machine; fetch it, or put its settings into overrides"
+        raise RefusalError([Problem("recipe", text)])
     if recipe.endswith((".yaml", ".yml")):
         return Path(recipe)
     checkout = Path(__file__).resolve().parents[2] / "conf"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cosyflow.errors import RefusalError
+from cosyflow.run.config import PLACES, from_parameters
 from cosyflow.run.plan import check
 
 
@@ -17,3 +18,19 @@ def test_a_wrong_value_is_told_once_and_nothing_is_said_of_the_default_in_its_pl
         check(wrong | fewer)
     (told,) = [problem for problem in refused.value.problems if problem.setting == "average_num"]
     assert told.text.startswith("0 is less than 1")
+
+
+@pytest.mark.parametrize("setting", sorted(PLACES))
+def test_a_key_in_any_address_is_refused_by_name_and_not_repeated(setting: str, tmp_path: Path) -> None:
+    """It ended in a KeyError."""
+    with pytest.raises(RefusalError) as refused:
+        from_parameters({"data_root": str(tmp_path), setting: "s3://KEY:hush@bucket/x.yaml"})
+    (told,) = refused.value.problems
+    assert told.setting == setting
+    assert "came with a key" in told.text
+    assert "hush" not in str(told)
+
+
+def test_a_recipe_of_another_machine_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"^recipe: https://example\.org/r\.yaml: a recipe is a name or a file of"):
+        check({"data_root": str(tmp_path), "recipe": "https://example.org/r.yaml"})
