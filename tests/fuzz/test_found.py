@@ -248,3 +248,19 @@ def test_a_footer_that_does_not_fit_its_rows_is_refused(tmp_path: Path, changed:
     with pytest.raises(CosyFlowError, match=said) as error:
         build_index(str(tmp_path / "data.list"), Bytes())
     assert str(tmp_path / "a.tar") in str(error.value)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_column_whose_name_is_no_text_is_refused(tmp_path: Path, nested: bool) -> None:
+    """It was a UnicodeDecodeError."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([("text", pa.string()), ("audio", kind)])
+    file = io.BytesIO()
+    with pa.ipc.new_stream(file, schema) as stream:
+        stream.write_batch(pa.RecordBatch.from_pylist([{"text": "x", "audio": {"bytes": tone(), "path": "a"}}], schema))
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.arrow").write_bytes(file.getvalue().replace(b"path" if nested else b"text", b"\x80\x81\x82\x83"))
+    with pytest.raises(CosyFlowError, match=r"a\.arrow: damaged or not an Arrow or Parquet file") as error:
+        imported(corpus)
+    assert "UnicodeDecodeError" in str(error.value)

@@ -6,7 +6,7 @@ Audio is a struct of `bytes` and `path`, of `array` and `sampling_rate`, plain b
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -70,7 +70,16 @@ def _holds_audio(kind: pa.DataType) -> bool:
 
 def _schema(uri: str) -> pa.Schema:
     with storage.open_read(uri) as stream, reading(uri, "an Arrow or Parquet file", "fetch it again"):
-        return pq.read_schema(stream) if uri.lower().endswith(".parquet") else _open_arrow(stream).schema
+        schema = pq.read_schema(stream) if uri.lower().endswith(".parquet") else _open_arrow(stream).schema
+        _read_names(schema)
+        return schema
+
+
+def _read_names(fields: Iterable[pa.Field]) -> None:
+    """Raises UnicodeDecodeError when a column has a name, or one in it, that is no UTF-8: Arrow reads them late."""
+    for field in fields:
+        _ = field.name  # which decodes it
+        _read_names(field.type.field(place) for place in range(field.type.num_fields))
 
 
 def _open_arrow(stream: Any) -> Any:
