@@ -57,6 +57,15 @@ class StageResult:
                 raise AssertionError(f"{inputs} inputs are not {outputs} outputs and {rejects} rejects")
 
 
+def _fits(value: Any, declared: str) -> bool:
+    """Whether what a container holds has the declared type, one of those of a manifest's fields."""
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if declared.endswith("list[int]]"):
+        return all(isinstance(entry, list) and all(isinstance(number, int) for number in entry) for entry in entries)
+    kind = int | float if declared.endswith(", int]") else str if declared.endswith("str]") else object
+    return all(isinstance(entry, kind) for entry in entries)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A finished stage: what it made, from what, and where it lies. `name` is the subset or the model."""
@@ -106,7 +115,7 @@ class Manifest:
             raise CosyFlowError(f"{source}: not a manifest of a CosyFlow stage ({error})") from error
         for entry in fields(cls):
             value, kind = getattr(manifest, entry.name), _KINDS[str(entry.type).partition("[")[0]]
-            if not isinstance(value, kind):
+            if not (isinstance(value, kind) and _fits(value, str(entry.type))):
                 raise CosyFlowError(f"{source}: not a manifest of a CosyFlow stage ({entry.name} is {value!r:.40})")
         return manifest
 

@@ -100,11 +100,15 @@ def test_what_is_no_record_is_refused_by_its_name(content: object, tmp_path: Pat
         Record.read(str(tmp_path / "r.json"))
 
 
-@pytest.mark.parametrize("files", [[], None, 1])
-def test_a_manifest_with_other_types_is_none(files: object) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [{"files": []}, {"files": None}, {"files": 1}, {"files": {"a": "1"}}, {"counts": {"outputs": None}},
+     {"folders": {"a": 1}}, {"folders": {"a": [1, None]}}, {"inputs": [1]}, {"made_by": {"commit": 1}}],
+)  # fmt: skip
+def test_a_manifest_with_other_types_is_none(changed: dict[str, object]) -> None:
     whole = Manifest("s", "n", "k", "u", "d", {}, {}, {}, {}, [], {}, 1.0, False)
     with pytest.raises(CosyFlowError, match="m: not a manifest of a CosyFlow stage"):
-        Manifest.from_json(json.dumps(json.loads(whole.to_json()) | {"files": files}), "m")
+        Manifest.from_json(json.dumps(json.loads(whole.to_json()) | changed), "m")
 
 
 @pytest.mark.parametrize("content", [[], {"ends": [1]}, {"stage": 1}, 7])
