@@ -24,17 +24,16 @@ def best(checkpoints: Iterable[Checkpoint], num: int) -> list[Checkpoint]:
     return [checkpoint for _, _, checkpoint in ranked[:num]]
 
 
-def find_newest(directory: str, log: Log, whole_epochs: bool = False) -> tuple[Checkpoint, Resumption] | None:
+def find_newest(directory: str, log: Log) -> tuple[Checkpoint, Resumption] | None:
     """The newest checkpoint that a run can go on from; None when the folder holds none at all.
 
     Args:
         log: is given, in one line, why newer ones are passed over.
-        whole_epochs: takes none within an epoch.
 
     Raises:
         RefusalError: checkpoints are there, and a run can go on from none of them.
     """
-    there = [c for c in reversed(list_checkpoints(directory)) if c.is_whole_epoch or not whole_epochs]
+    there = list(reversed(list_checkpoints(directory)))
     passed: list[str] = []
     for checkpoint in there:
         try:

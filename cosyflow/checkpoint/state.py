@@ -96,8 +96,6 @@ class Resumption:
     """Identifies the batches of the position's epoch (see TrainingData.fingerprint)."""
     name: str
     """Of the checkpoint."""
-    world_size: int | None = None
-    """Ranks of the run that wrote it; None when it does not say."""
 
 
 def on_host(content: Any) -> Any:
@@ -157,7 +155,7 @@ def load(checkpoint: Checkpoint, verify: bool = True) -> Resumption:
             f"{checkpoint.name}{STATE} is of another version of CosyFlow ({describe(error)})"
         ) from error
     snapshot = Snapshot(_read(checkpoint.weights, verify), optimizer)
-    return Resumption(snapshot, position, fingerprint, checkpoint.name, checkpoint.record.get("world_size"))
+    return Resumption(snapshot, position, fingerprint, checkpoint.name)
 
 
 def _read(uri: str, verify: bool) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class SchedulerConf:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConf:
-    """How a model is trained. An update is one change of the weights, made from `accum_grad` batches of every rank."""
+    """How a model is trained. An update is one change of the weights, from `accum_grad` batches of the whole job."""
 
     optim: Literal["adam", "adamw"] = "adam"
     optim_conf: OptimConf = field(default_factory=OptimConf)
@@ -66,12 +66,12 @@ class TrainConf:
     """Epochs in all, those of a resumed run included."""
     grad_clip: float = 5.0
     """Largest norm of the whole gradient."""
-    accum_grad: int = 2
-    """Batches of every rank in an update."""
-    tokens_per_step: int = 8000
-    """Positions of one packed batch of one rank: text, speech and special tokens together."""
+    accum_grad: int = 8
+    """Batches of an update, which all ranks share out among themselves: a multiple of their number keeps all busy."""
+    tokens_per_step: int = 2000
+    """Positions of one packed batch: text, speech and special tokens together."""
     frames_per_step: int = 2000
-    """Mel frames of one batch of one rank, padding included; for the flow and the vocoder."""
+    """Mel frames of one batch, padding included; for the flow and the vocoder."""
     log_interval: int = 100
     """Updates between two entries in TensorBoard, MLflow and the metrics file."""
     save_per_step: int = -1
@@ -111,7 +111,7 @@ class GanTrainConf(TrainConf):
     """How the vocoder is trained against its discriminators, which have an optimizer and a schedule of their own."""
 
     optim_conf: OptimConf = field(default_factory=lambda: OptimConf(lr=2e-4))
-    accum_grad: int = 1
+    accum_grad: int = 4
     optim_d: Literal["adam", "adamw"] = "adam"
     optim_conf_d: OptimConf = field(default_factory=lambda: OptimConf(lr=2e-4))
     scheduler_d: Scheduler = "constantlr"

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cosyflow import storage
-from cosyflow.dataset.plan import EpochPlan
+from cosyflow.dataset.plan import Share
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.errors import CosyFlowError, MachineError, OutageError
 from cosyflow.unexpected import UnexpectedError, describe, write_traceback
@@ -23,6 +23,7 @@ DEFAULT_PREFETCH = 2
 NAMED_IN_ERRORS = 3
 WORKER_ENDED = "DataLoader worker"
 """How PyTorch's message about a worker process that was killed begins."""
+_END: Any = object()
 _KINDS = (OutageError, MachineError, UnexpectedError, CosyFlowError)
 """What a failure says of another attempt is kept; the first kind that fits counts."""
 
@@ -66,21 +67,6 @@ class _Batches(Dataset[Any]):
             return _Failure(UnexpectedError, text)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The sampler: one rank's batches of a plan."""
-
-    plan: EpochPlan
-    rank: int
-    start_step: int
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self.plan.batches(self.rank, self.start_step)
-
-    def __len__(self) -> int:
-        return max(0, self.plan.num_steps - self.start_step)
-
-
 class BatchLoader(Generic[Batch]):
     """The batches of one rank in one epoch. Every iteration starts anew."""
 
@@ -94,14 +80,14 @@ class BatchLoader(Generic[Batch]):
         batches = iter(self._batches)
         while True:
             try:
-                batch = next(batches, None)
+                batch = next(batches, _END)  # an empty batch may be None
             except RuntimeError as error:
                 if not str(error).startswith(WORKER_ENDED):
                     raise
                 raise UnexpectedError(
                     f"{describe(error)}; did the machine have too little memory? take fewer --num_workers"
                 ) from error
-            if batch is None:
+            if batch is _END:
                 return
             if isinstance(batch, _Failure):
                 raise batch.kind(batch.message)
@@ -109,34 +95,30 @@ class BatchLoader(Generic[Batch]):
 
 
 def build_loader(
-    plan: EpochPlan,
+    share: Share,
     reader: Reader[Item],
     collate: Callable[[list[Item]], Batch],
-    rank: int = 0,
     num_workers: int = 0,
     prefetch: int | None = None,
     pin_memory: bool = False,
-    start_step: int = 0,
 ) -> BatchLoader[Batch]:
-    """Iterates over `collate(reader.read(plan.batch(step, rank)))` for every step from `start_step` on.
+    """Iterates over `collate(reader.read(rows))` for the rows of each batch of a share.
 
     Args:
-        plan: the epoch's plan.
+        share: one rank's batches.
         reader: reads rows; with workers each of them has a copy.
-        collate: makes a batch from what the reader gave (an empty list when a rank has no utterance in a step). It must
+        collate: makes a batch from what the reader gave (an empty list for an empty batch). It must
             be picklable (no lambda) where shards are remote and there are workers.
-        rank: whose batches.
         num_workers: processes that read ahead; 0 reads in this one.
         prefetch: batches each worker reads ahead, DEFAULT_PREFETCH when None; nothing is read ahead without workers.
         pin_memory: whether batches lie in page-locked memory; ignored on machines without CUDA.
-        start_step: steps to leave out, because they are done.
     Raises:
         CosyFlowError: while iterating, what the reader or `collate` raised.
     """
     batches = DataLoader(
         _Batches(reader, collate),
         batch_size=None,
-        sampler=_Rows(plan, rank, start_step),
+        sampler=share,
         collate_fn=_as_it_is,
         num_workers=num_workers,
         prefetch_factor=(prefetch or DEFAULT_PREFETCH) if num_workers else None,

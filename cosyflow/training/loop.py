@@ -18,6 +18,7 @@ import torch
 from cosyflow.checkpoint.background import BackgroundWriter
 from cosyflow.checkpoint.state import Position, Resumption
 from cosyflow.config.training import TrainConf
+from cosyflow.dataset.plan import batches_each
 from cosyflow.errors import CosyFlowError
 from cosyflow.training.engine.base import Engine, Learner
 from cosyflow.training.objective import Batch, Objective, Outcome, TrainingData, Turn
@@ -113,9 +114,10 @@ def train(
         batches = data.batches(position.epoch, position.batch)
         while position.batch < num_batches:
             steps.reads(position.update)
-            group = list(islice(batches, min(conf.accum_grad, num_batches - position.batch)))
-            reports = updater.update(group, position.update, stop=bool(stop))
-            position.batch += len(group)
+            of_job = min(conf.accum_grad, num_batches - position.batch)
+            mine = list(islice(batches, batches_each(of_job, engine.ranks.world_size)))
+            reports = updater.update(mine, position.update, stop=bool(stop))
+            position.batch += of_job
             position.update += 1
             note(reports, num_batches)
 
@@ -172,7 +174,8 @@ class Updater:
         """Changes the weights once.
 
         Args:
-            batches: this rank's batches; equally many on every rank.
+            batches: this rank's batches: of those of the whole job the ones with number rank, rank + world_size, ...;
+                equally many on every rank, None where it has none.
             update: number of the update in the whole training run.
             stop: this rank was asked to end; the ranks learn of it together from the report.
             rates: learning rate of each turn; by default those of their schedules.
@@ -225,8 +228,8 @@ class Updater:
         return outcomes
 
     def _seed(self, update: int, number: int) -> None:
-        """Makes dropout a function of seed, update, batch and rank: a resumed run draws what the first would have."""
-        place = (update * self._conf.accum_grad + number) * self._ranks.world_size + self._ranks.rank
+        """Makes dropout a function of seed, update and the batch's place in it, whichever rank computes it."""
+        place = update * self._conf.accum_grad + number * self._ranks.world_size + self._ranks.rank
         torch.manual_seed((self._conf.seed * 1_000_003 + place) % 2**63)
 
     def _total(self, batches: Sequence[Batch | None], outcomes: Sequence[Outcome], stop: bool) -> torch.Tensor:
@@ -313,7 +316,7 @@ def _check_same_batches(resumption: Resumption, data: TrainingData) -> None:
     position = resumption.position
     if position.batch and resumption.fingerprint != data.fingerprint(position.epoch):
         raise CosyFlowError(
-            f"{resumption.name}: cannot go on within an epoch, because the data, the number of processes or the batch"
-            f" settings are not those of that run; use them again, or start from its weights (--checkpoint"
-            f" {resumption.name}.pt with another --model_dir)"
+            f"{resumption.name}: cannot go on within an epoch, because the data or the batch settings are not those of"
+            f" that run; use them again, or start from its weights (--checkpoint {resumption.name}.pt with another"
+            " --model_dir)"
         )

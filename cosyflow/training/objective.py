@@ -102,18 +102,20 @@ class Objective(torch.nn.Module, ABC):
 
 
 class TrainingData(Protocol):
-    """Batches for one rank. All ranks have equally many in an epoch; None stands where a rank has nothing to do."""
+    """Batches for one rank. The ranks share out those of each update; None stands where there is none for one."""
 
-    def num_batches(self, epoch: int) -> int: ...
+    def num_batches(self, epoch: int) -> int:
+        """Of the whole job."""
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch | None]:
-        """The batches of an epoch from number `start` on: always the same ones in the same order."""
+        """This rank's batches of an epoch, equally many on every rank: always the same ones in the same order.
+
+        Args:
+            start: how many of the whole job are left out, since they are done: those of whole updates.
+        """
 
     def validation_batches(self) -> Iterator[Batch | None]:
         """This rank's share of the validation set: the same batches, with the same layouts, each time."""
 
-    def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
-        """Changes when anything changes that decides which utterances are in which batch of which rank.
-
-        With `world_size` it is that of this number of ranks.
-        """
+    def fingerprint(self, epoch: int) -> str:
+        """Changes when anything changes that decides which utterances are in which batch of which update."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from cosyflow.config.training import TrainConf
 from cosyflow.dataset.loader import Reader, build_loader
-from cosyflow.dataset.plan import WINDOW_SHARDS, Batching, EpochPlan, plan_epoch
+from cosyflow.dataset.plan import WINDOW_SHARDS, Batching, EpochPlan, Share, plan_epoch
 from cosyflow.dataset.utterances import UtteranceIndex
 from cosyflow.training.ranks import Ranks
 
@@ -68,44 +68,36 @@ class PlannedData(ABC, Generic[B]):
         """What makes a batch of the items of a reader, and None of no items. It must be picklable."""
 
     def num_batches(self, epoch: int) -> int:
-        return self._plan(epoch).num_steps
+        return self._plan(epoch).num_groups
 
     def batches(self, epoch: int, start: int) -> Iterator[B | None]:
-        return self._load(self._train, self._plan(epoch), self.conf.seed, epoch, start)
+        share = self._plan(epoch).share(self.ranks.rank, self.ranks.world_size, self.conf.accum_grad, start)
+        return self._load(self._train, share, self.conf.seed, epoch)
 
     def validation_batches(self) -> Iterator[B | None]:
         index = self._validation.index
-        plan = plan_epoch(index, VALIDATION_SEED, 0, self.ranks.world_size, self.batching, shuffle=False)
-        return self._load(self._validation, plan, VALIDATION_SEED, VALIDATION_EPOCH, 0)
+        plan = plan_epoch(index, VALIDATION_SEED, 0, self.batching, shuffle=False)
+        share = plan.share(self.ranks.rank, self.ranks.world_size)
+        return self._load(self._validation, share, VALIDATION_SEED, VALIDATION_EPOCH)
 
-    def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
-        same = world_size in (None, self.ranks.world_size)
-        plan = self._plan(epoch) if same else self._make_plan(epoch, world_size)
-        digest = hashlib.sha256(repr((self._corpus, plan.world_size, self.conf.accum_grad, self.conf.seed)).encode())
+    def fingerprint(self, epoch: int) -> str:
+        plan = self._plan(epoch)
+        digest = hashlib.sha256(repr((self._corpus, self.conf.accum_grad, self.conf.seed)).encode())
         digest.update(plan.rows.tobytes())
         digest.update(plan.offsets.tobytes())
         return digest.hexdigest()
 
-    def _make_plan(self, epoch: int, world_size: int | None = None) -> EpochPlan:
-        return plan_epoch(
-            self._train.index,
-            self.conf.seed,
-            epoch,
-            world_size or self.ranks.world_size,
-            self.batching,
-            window_shards=self.window_shards,
-        )
+    def _make_plan(self, epoch: int) -> EpochPlan:
+        return plan_epoch(self._train.index, self.conf.seed, epoch, self.batching, window_shards=self.window_shards)
 
-    def _load(self, reader: Reader[Any], plan: EpochPlan, seed: int, epoch: int, start: int) -> Iterator[B | None]:
+    def _load(self, reader: Reader[Any], share: Share, seed: int, epoch: int) -> Iterator[B | None]:
         loader = build_loader(
-            plan,
+            share,
             reader,
             self.collate(seed, epoch),
-            rank=self.ranks.rank,
             num_workers=self.loader.num_workers,
             prefetch=self.loader.prefetch,
             pin_memory=self.loader.pin_memory,
-            start_step=start,
         )
         return iter(loader)
 

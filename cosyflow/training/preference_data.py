@@ -72,9 +72,9 @@ class PreferenceData(LanguageModelData):
         table = self._validation_table if epoch == VALIDATION_EPOCH else self._table
         return CollatePairs(self.plain_collate(seed, epoch), table)
 
-    def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
+    def fingerprint(self, epoch: int) -> str:
         """Also changes with the reference."""
-        return hashlib.sha256(f"{super().fingerprint(epoch, world_size)} {self._table.key}".encode()).hexdigest()
+        return hashlib.sha256(f"{super().fingerprint(epoch)} {self._table.key}".encode()).hexdigest()
 
 
 def _all(interleaved: bool, utterances: Sequence[str]) -> np.ndarray:

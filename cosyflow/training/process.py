@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from cosyflow.credentials import protect
+from cosyflow.errors import RefusalError
 from cosyflow.processes import make_user_known
 from cosyflow.training.arguments import Arguments, add_arguments, check_supported, read_recipe
 from cosyflow.training.failure import leaving_failure
@@ -74,6 +75,7 @@ def run(arguments: Arguments) -> Ending:
         heartbeat = os.environ.get(HEARTBEAT_VARIABLE, "") if ranks.is_first else ""
         parent = os.environ.get(PARENT_VARIABLE, "") if ranks.is_first else ""
         setup = Setup(arguments, recipe, ranks)
+        _check_share(setup)
         with (
             watching(heartbeat, on_stale=stop.ask),
             watching_parent(parent, on_end=stop.ask),
@@ -88,6 +90,16 @@ def run(arguments: Arguments) -> Ending:
             return _train(setup, stop)
 
 
+def _check_share(setup: Setup) -> None:
+    """Raises RefusalError when there are more ranks than batches in an update; warns where some of them would wait."""
+    from cosyflow.training.engine.problems import share_problems
+
+    for problem in share_problems(setup.conf, setup.arguments.section, setup.ranks.world_size):
+        if not problem.is_warning:
+            raise RefusalError([problem])
+        setup.log(f"warning: {problem}")
+
+
 def _train(setup: Setup, stop: StopRequest) -> Ending:
     """Trains the part, with checkpoints and metrics written by the first rank."""
     from cosyflow.checkpoint.background import BackgroundWriter
@@ -97,7 +109,7 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
     from cosyflow.training.parts import build_part, load_start
     from cosyflow.training.preflight import preflight
     from cosyflow.training.result import write_result
-    from cosyflow.training.resumption import check_fits, choose_resumption, fit_to_ranks
+    from cosyflow.training.resumption import check_fits, choose_resumption
     from cosyflow.training.telemetry import Telemetry, peak_flops
     from cosyflow.training.tracking import Tracker
     from cosyflow.training.tracking.sinks import sinks
@@ -107,7 +119,6 @@ def _train(setup: Setup, stop: StopRequest) -> Ending:
     setup.log(f"{setup.recipe.version} on {ranks.world_size} x {ranks.device.type}, {setup.compute_dtype}")
     resumption = choose_resumption(arguments, ranks, setup.log)
     part = build_part(setup)
-    resumption = fit_to_ranks(resumption, part.data, arguments.model_dir, ranks, setup.log)
     if resumption is None:
         load_start(part, setup)
     else:

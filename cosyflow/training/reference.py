@@ -118,19 +118,18 @@ def _measure(
 ) -> np.ndarray:
     """float32 [pairs, layouts, 2] of all pairs of the reader, of which this rank computes its share."""
     index = reader.index
-    plan = plan_epoch(index, 0, 0, ranks.world_size, batching, shuffle=False)
+    share = plan_epoch(index, 0, 0, batching, shuffle=False).share(ranks.rank, ranks.world_size)
     values = np.zeros((len(index), len(layouts), 2), np.float32)
     for layout, collate in enumerate(layouts):
         batches = build_loader(
-            plan,
+            share,
             reader,
             collate,
-            rank=ranks.rank,
             num_workers=loader.num_workers,
             prefetch=loader.prefetch,
             pin_memory=loader.pin_memory,
         )
-        for rows, batch in zip(plan.batches(ranks.rank), batches, strict=True):
+        for rows, batch in zip(share, batches, strict=True):
             if batch is not None:
                 output = model(batch.to(ranks.device, non_blocking=True), sequence_logprob=True)
                 # [2P] -> [P, 2]

@@ -83,8 +83,8 @@ def whole_rows(listing: Path) -> Iterator[int]:
 def needed_columns(listing: Path, num_workers: int) -> Iterator[int]:
     """Our way: index, plan of an epoch, reader."""
     index = build_index(str(listing), ByteTokenizer())
-    plan = plan_epoch(index, 0, 0, 1, TokenBudget(8000, lambda index: index.speech_len + index.text_len))
-    for lengths in build_loader(plan, UtteranceReader(index), speech_lengths, num_workers=num_workers):
+    plan = plan_epoch(index, 0, 0, TokenBudget(8000, lambda index: index.speech_len + index.text_len))
+    for lengths in build_loader(plan.share(), UtteranceReader(index), speech_lengths, num_workers=num_workers):
         yield from lengths
 
 

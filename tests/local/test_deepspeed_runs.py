@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,10 +15,11 @@ from cosyflow.cli import main
 from cosyflow.config.load import load_config
 from cosyflow.training.language_model import build_language_model
 from cosyflow.training.process import run
+from tests.local.jobs import SMALL_MODEL, begin, descendants, final_state, logged, wait_for_update
 from tests.local.speech_corpus import make_speech_corpus, shortest_speech
 from tests.local.test_acoustic_training import arguments as acoustic
-from tests.local.test_resume import SMALL_MODEL, descendants, final_state, logged, options, wait_for_update
-from tests.local.token_corpus import RECIPE, REPOSITORY, TokenCorpus, make_token_corpus
+from tests.local.test_resume import options
+from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
 
 pytestmark = pytest.mark.slow
 DEEPSPEED = ["--train_engine", "deepspeed"]
@@ -53,8 +52,7 @@ def largest_difference(one: Path, other: Path) -> float:
 
 
 def test_killed_training_ends_with_the_same_weights(corpus: TokenCorpus, whole: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cosyflow", *options(corpus, tmp_path, max_steps=100), *DEEPSPEED]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    process = begin([*options(corpus, tmp_path, max_steps=100), *DEEPSPEED])
     wait_for_update(tmp_path, 10, process)
     for member in descendants(process.pid):
         os.kill(member, signal.SIGKILL)

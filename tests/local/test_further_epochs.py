@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.cli import main
 from cosyflow.errors import RefusalError
 from cosyflow.training.arguments import Arguments
@@ -102,26 +101,6 @@ def test_how_it_goes_may_change_on_the_way(updates: int, corpus: TokenCorpus, wh
     assert losses(tmp_path) == losses(whole)
     epochs = [[entry for entry in metrics(place) if "cv/loss" in entry] for place in (tmp_path, whole)]
     assert epochs[0] == epochs[1]
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_goes_on_at_the_end_of_an_epoch(
-    corpus: TokenCorpus, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run(arguments(corpus, tmp_path, 3, max_steps=11))
-    newest = list_checkpoints(str(tmp_path))[-1]
-    assert not newest.is_whole_epoch
-    whole = [checkpoint for checkpoint in list_checkpoints(str(tmp_path)) if checkpoint.is_whole_epoch][-1]
-    first = whole.weights, Path(whole.weights).read_bytes()
-
-    words = arguments(corpus, tmp_path, 3).command_line()
-    assert main(["train", *words, "--launcher", "local", "--gpus_per_node", "2"]) == 0
-    told = capfd.readouterr().out
-    assert f"{newest.name}: 1 processes were within an epoch" in told
-    assert f"goes back to {whole.name}" in told
-    assert json.loads((tmp_path / "result.json").read_text())["world_size"] == 2
-    assert [entry.name for entry in list_checkpoints(str(tmp_path))] == [f"epoch_{epoch}_whole" for epoch in range(3)]
-    assert Path(first[0]).read_bytes() == first[1]
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from tests.unit.training.toy import CountingData, NextToken, conf
 
 UPDATES = 20
 SETTINGS = conf(
-    accum_grad=2, max_epoch=6, grad_clip=0.5, optim="adamw", optim_conf=OptimConf(lr=0.02, weight_decay=0.01)
+    accum_grad=4, max_epoch=6, grad_clip=0.5, optim="adamw", optim_conf=OptimConf(lr=0.02, weight_decay=0.01)
 )
 """Some gradients are limited; of the 13 sequences two ranks get unequal numbers, and updates unequal accumulation."""
 
@@ -57,7 +57,9 @@ def trained(
     """Losses and norms of a run of so many updates, and its last checkpoint on every rank."""
     kept, noted = Kept(), Noted(engine.ranks)
     resumption = Resumption(*copy.deepcopy(start), "checkpoint") if start else None
-    training = Training(NextToken(dropout=0.1), CountingData(engine.ranks, 13), SETTINGS, engine)
+    training = Training(
+        NextToken(dropout=0.1), CountingData(engine.ranks, 13, per_update=SETTINGS.accum_grad), SETTINGS, engine
+    )
     train(training, noted, kept if engine.ranks.is_first else None, resumption, None, updates)  # type: ignore[arg-type]
     return noted.numbers, engine.ranks.share(lambda: kept.last)
 

@@ -21,6 +21,7 @@ from cosyflow.families import family_names
 
 _MODELS = ("llm", "flow", "hift")
 _QWEN2 = "llm.qwen2"
+_BATCHES = "train_conf.accum_grad"
 _FRAMES, _USUAL_FRAMES = "train_conf.frames_per_step", 2000
 
 
@@ -85,6 +86,9 @@ def read_official(text: str, path: str, qwen2_folder: str = "") -> tuple[Recipe,
     if reading.values.get(_FRAMES, _USUAL_FRAMES) != _USUAL_FRAMES:
         tokens = "the llm's batch is train_conf.tokens_per_step, which stays as it is"
         reading.notes.append(f"{reading.places[_FRAMES]} = {reading.values[_FRAMES]}: is {_FRAMES}; {tokens}")
+    if _BATCHES in reading.values:
+        counts = "is of every GPU there, of the whole job here (train_conf_gan too); multiply it"
+        reading.notes.append(f"{reading.places[_BATCHES]} = {reading.values[_BATCHES]}: {counts}")
     missing = [place for place, keys in reading.missing.items() if keys - reading.values.keys()]
     if missing:
         reading.notes.append(f"not in the file, so that CosyFlow's own values stand: {', '.join(missing)}")

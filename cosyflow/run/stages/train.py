@@ -24,7 +24,7 @@ from cosyflow.families.family import Part
 from cosyflow.families.parts import QWEN2_SIZES, QWEN2_TOKENIZER
 from cosyflow.pretrained import how_to_get, is_stand_in
 from cosyflow.provenance import RUN_TAGS_VARIABLE, is_local
-from cosyflow.run.config import AUTO
+from cosyflow.run.config import AUTO, Run
 from cosyflow.run.definition import Job, Stage
 from cosyflow.run.keys import differences, plain
 from cosyflow.run.record import Record
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 PROGRESS = ("max_epoch", "log_interval", "save_per_step", "keep_last", "keep_best")
 """Settings of train_conf that say how far a training goes and what is kept of it."""
+
+ALL_DEVICES = -1
+"""As `gpus_per_node`."""
 
 RECIPE_FILE = "recipe.yaml"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -143,11 +146,12 @@ def check(record: Record) -> Iterator[Problem]:
     yield from _missing_pretrained(record)
     yield from _check_launch(record)
     from cosyflow.training.arguments import unsupported
-    from cosyflow.training.engine.problems import Recipe, recipe_problems
+    from cosyflow.training.engine.problems import Recipe, recipe_problems, share_problems
 
     arguments = arguments_of(record, "", "", "")
     yield from unsupported(arguments)
     section, conf = conf_of(record)
+    yield from share_problems(conf, section, _processes(run))
     yield from recipe_problems(arguments, Recipe(conf, section, record.recipe_file))
 
 
@@ -333,6 +337,16 @@ def _check_launch(record: Record) -> Iterator[Problem]:
         devices = devices_here()
         if 0 < devices < run.gpus_per_node:
             yield Problem("gpus_per_node", f"{run.gpus_per_node}, this machine has {devices}; give at most {devices}")
+
+
+def _processes(run: Run) -> int:
+    """How many train, at the least: devices that cannot be seen here are counted by the training itself."""
+    from cosyflow.launch.places import trains_here
+    from cosyflow.launch.processes import devices_here
+
+    asked = run.gpus_per_node
+    devices = devices_here() if asked == ALL_DEVICES and trains_here(run.launcher) else asked
+    return max(1, run.num_nodes) * max(1, devices)
 
 
 def _point_to_earlier_training(job: Job) -> None:

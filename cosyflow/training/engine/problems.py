@@ -69,6 +69,23 @@ def recipe_problems(options: TrainingOptions, recipe: Recipe) -> Iterator[Proble
         yield Problem(SETTING, line + remedy, is_warning=not options.strict)
 
 
+def share_problems(conf: TrainConf, section: str, processes: int) -> Iterator[Problem]:
+    """What is wrong with the number of processes that share out the batches of an update."""
+    batches, setting = conf.accum_grad, f"{section}.accum_grad"
+    if batches < processes:
+        text = (
+            f"an update has {batches} batches for {processes} processes; give {processes} or a multiple of it (each"
+            " batch that is added makes an update larger), or start fewer processes"
+        )
+        yield Problem(setting, text)
+    elif over := batches % processes:
+        text = (
+            f"of the {processes} processes {processes - over} wait for the others in every update, which has {batches}"
+            " batches; a multiple of the number of processes keeps all at work"
+        )
+        yield Problem(setting, text, is_warning=True)
+
+
 def read_settings(options: TrainingOptions) -> DeepSpeedSettings:
     """DeepSpeed's settings. Raises RefusalError when the file is not there, or is not what it should be."""
     place = config_place(options.deepspeed_config)

@@ -6,21 +6,17 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from cosyflow.checkpoint.folder import OURS, list_checkpoints
-from cosyflow.checkpoint.select import find_newest
 from cosyflow.checkpoint.state import Position, Snapshot, load
 from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.errors import CosyFlowError, RefusalError
 from cosyflow.training.loop import train
-from cosyflow.training.ranks import Ranks
-from cosyflow.training.resumption import fit_to_ranks
-from tests.unit.training.toy import ALONE, CPU, CountingData, NextToken, conf, quiet, run, training
+from tests.unit.training.toy import ALONE, NextToken, conf, quiet, run, training
 
 
 def save_epochs(directory: Path, losses: list[float], keep_last: int, keep_best: int) -> None:
@@ -197,51 +193,13 @@ def test_a_run_of_cosyflow_0_1_goes_on(tmp_path: Path) -> None:
 def test_an_abandoned_way_is_not_taken_again(tmp_path: Path) -> None:
     """After going back to a whole epoch, checkpoints within an epoch of before are removed when there is a new one."""
     run(str(tmp_path), conf(save_per_step=4), max_updates=12)
-    found = find_newest(str(tmp_path), lambda text: None, whole_epochs=True)
-    assert found is not None
-    (checkpoint, resumption) = found
-    assert checkpoint.name == "epoch_0_whole"
+    (whole,) = (entry for entry in list_checkpoints(str(tmp_path)) if entry.is_whole_epoch)
+    resumption = load(whole)
     objective = NextToken()
     writer = CheckpointWriter(str(tmp_path), {}, 2, 2, resumption.position.update)
     settings = conf()
     train(training(objective, settings), quiet(settings, ALONE), writer, resumption, max_updates=9)
     assert [entry.name for entry in list_checkpoints(str(tmp_path))] == ["epoch_0_whole", "epoch_1_step_9"]
-
-
-def test_another_number_of_ranks_goes_back_to_the_newest_whole_epoch(tmp_path: Path) -> None:
-    run(str(tmp_path), conf(), max_updates=10)
-    newest = load(list_checkpoints(str(tmp_path))[-1])
-    lines: list[str] = []
-    two = Ranks(0, 2, CPU)
-    share = CountingData(two)
-    same = fit_to_ranks(newest, CountingData(ALONE), str(tmp_path), ALONE, lines.append)
-    assert same is newest
-    alone = AloneOfTwo(0, 2, CPU)
-    whole = fit_to_ranks(newest, share, str(tmp_path), alone, lines.append)
-    assert whole is not None
-    assert whole.name == "epoch_0_whole"
-    (line,) = lines
-    assert line.startswith("epoch_1_step_10: 1 processes were within an epoch, and cannot be followed there by another")
-    assert line.endswith("number (2): goes back to epoch_0_whole")
-    other = CountingData(two, seed=5)
-    assert fit_to_ranks(newest, other, str(tmp_path), alone, lines.append) is newest, (
-        "other data: the loop refuses them"
-    )
-
-
-def test_in_the_first_epoch_another_number_of_ranks_is_refused(tmp_path: Path) -> None:
-    run(str(tmp_path), conf(), max_updates=3)
-    newest = load(list_checkpoints(str(tmp_path))[-1])
-    two = AloneOfTwo(0, 2, CPU)
-    with pytest.raises(CosyFlowError, match="no epoch is whole yet to go back to; start 1 processes, or start from"):
-        fit_to_ranks(newest, CountingData(two), str(tmp_path), two, print)
-
-
-class AloneOfTwo(Ranks):
-    """The first of two ranks, of which the other is not needed: it would be told what this one chooses."""
-
-    def share(self, make: Callable[[], Any]) -> Any:
-        return make()
 
 
 @pytest.mark.medium

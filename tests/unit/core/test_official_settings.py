@@ -21,6 +21,7 @@ FAMILIES = ("cosyvoice", "cosyvoice2", "cosyvoice3")
 ORDER = {
     "shuffle.shuffle_size = 1000: CosyFlow orders whole epochs, by a seed",
     "sort.sort_size = 500: CosyFlow orders whole epochs, by a seed",
+    "train_conf.accum_grad = 8: is of every GPU there, of the whole job here (train_conf_gan too); multiply it",
 }
 """What is told of every official file."""
 

@@ -249,9 +249,9 @@ def test_everything_from_shards_to_batches_works_in_an_object_store(source, toke
     merge_lists({"dev": f"{s3_folder}/dev"}, ["dev"], ["dev"], s3_folder)
     index = build_index(f"{s3_folder}/train.data.list", tokenizer)
     assert index.shards[0] == f"{s3_folder}/dev/parquet_000000000.tar"
-    plan = plan_epoch(index, 1, 0, 1, TokenBudget(20, lambda index: index.speech_len))
-    loader = build_loader(plan, UtteranceReader(index), utterance_ids, num_workers=1)
-    assert [utt for batch in loader for utt in batch] == index.utts[plan.rows].tolist()
+    share = plan_epoch(index, 1, 0, TokenBudget(20, lambda index: index.speech_len)).share()
+    loader = build_loader(share, UtteranceReader(index), utterance_ids, num_workers=1)
+    assert [utt for batch in loader for utt in batch] == index.utts[share.plan.rows].tolist()
 
 
 def test_maps_name_the_shard_of_each_utterance(source, tmp_path):

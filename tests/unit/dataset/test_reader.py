@@ -106,21 +106,23 @@ def test_reader_travels_without_its_cache(index):
 
 @pytest.mark.parametrize(("num_workers", "prefetch"), [(0, None), (0, 8), (1, None), (2, 4)])
 def test_batches_come_in_the_order_of_the_plan(index, num_workers, prefetch):
-    plan = plan_epoch(index, 1, 0, 2, BUDGET)
+    plan = plan_epoch(index, 1, 0, BUDGET)
     reader = UtteranceReader(index)
     for rank in range(2):
-        expected = [utterances_and_speech(reader.read(batch)) for batch in plan.batches(rank)]
-        loader = build_loader(plan, reader, utterances_and_speech, rank, num_workers, prefetch, pin_memory=True)
+        share = plan.share(rank, 2, per_update=2)
+        expected = [utterances_and_speech(reader.read(batch)) for batch in share]
+        loader = build_loader(share, reader, utterances_and_speech, num_workers, prefetch, pin_memory=True)
         assert list(loader) == expected
-        assert len(loader) == plan.num_steps
-        resumed = build_loader(plan, reader, utterances_and_speech, rank, num_workers, prefetch, start_step=1)
+        assert len(loader) == len(share)
+        rest = plan.share(rank, 2, per_update=2, start=2)
+        resumed = build_loader(rest, reader, utterances_and_speech, num_workers, prefetch)
         assert list(resumed) == expected[1:]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_an_error_in_a_worker_is_one_line(index, num_workers):
-    plan = plan_epoch(index, 1, 0, 1, BUDGET)
-    loader = build_loader(plan, UtteranceReader(index, speech_ids=5), utterances_and_speech, num_workers=num_workers)
+    share = plan_epoch(index, 1, 0, BUDGET).share()
+    loader = build_loader(share, UtteranceReader(index, speech_ids=5), utterances_and_speech, num_workers=num_workers)
     message = r"^[^ ]+parquet_00000000\d\.tar: speech_token of utterance utt\d has token 5"
     with pytest.raises(CosyFlowError, match=message) as error:
         list(loader)
@@ -137,8 +139,8 @@ def ends_its_process(utterances):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_an_error_that_nobody_foresaw_names_the_batch(index, num_workers):
-    plan = plan_epoch(index, 1, 0, 1, BUDGET)
-    loader = build_loader(plan, UtteranceReader(index), fails, num_workers=num_workers)
+    share = plan_epoch(index, 1, 0, BUDGET).share()
+    loader = build_loader(share, UtteranceReader(index), fails, num_workers=num_workers)
     told = r"^a batch of (utt\d+, ){0,2}utt\d+( and 1 more)?: ZeroDivisionError: .*; its traceback is in .*\.log$"
     with pytest.raises(UnexpectedError, match=told):
         list(loader)
@@ -146,8 +148,8 @@ def test_an_error_that_nobody_foresaw_names_the_batch(index, num_workers):
 
 @pytest.mark.medium
 def test_a_killed_worker_is_told_in_words(index):
-    plan = plan_epoch(index, 1, 0, 1, BUDGET)
-    loader = build_loader(plan, UtteranceReader(index), ends_its_process, num_workers=1)
+    share = plan_epoch(index, 1, 0, BUDGET).share()
+    loader = build_loader(share, UtteranceReader(index), ends_its_process, num_workers=1)
     with pytest.raises(UnexpectedError, match=r"DataLoader worker .*; did the machine have too little memory\?"):
         list(loader)
 
@@ -159,6 +161,6 @@ def test_an_outage_in_a_worker_stays_one(index, monkeypatch):
         raise OutageError("s3://bucket: does not answer")
 
     monkeypatch.setattr(UtteranceReader, "read", unreachable)
-    plan = plan_epoch(index, 1, 0, 1, BUDGET)
+    share = plan_epoch(index, 1, 0, BUDGET).share()
     with pytest.raises(OutageError, match="does not answer"):
-        list(build_loader(plan, UtteranceReader(index), utterances_and_speech, num_workers=1))
+        list(build_loader(share, UtteranceReader(index), utterances_and_speech, num_workers=1))

@@ -97,7 +97,6 @@ def test_the_fingerprint_tells_other_batches(indexes: tuple[UtteranceIndex, Utte
     assert data(indexes).fingerprint(1) == same
     others = [
         data(indexes).fingerprint(2),
-        data(indexes, Ranks(0, 2, CPU)).fingerprint(1),
         data(indexes, conf=TrainConf(tokens_per_step=200, accum_grad=1)).fingerprint(1),
         data(indexes, conf=TrainConf(tokens_per_step=150, accum_grad=1, seed=1)).fingerprint(1),
         data((indexes[0].select(np.arange(12)), indexes[1])).fingerprint(1),

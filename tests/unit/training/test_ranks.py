@@ -22,12 +22,14 @@ pytestmark = pytest.mark.slow
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    """Updates hold the same four sequences in both runs; of the 13 the second process gets none in the last batch."""
-    run_locally("tests.unit.training.toy", [str(tmp_path), "--accum-grad", "2"], 2, tmp_path / "train.log")
+    """Of the 13 sequences the second process gets none in the last update."""
+    run_locally("tests.unit.training.toy", [str(tmp_path), "--accum-grad", "4"], 2, tmp_path / "train.log")
 
     settings = conf(accum_grad=4)
     objective = NextToken(dropout=0.0)
-    ending = train(training(objective, settings, data=CountingData(ALONE, 13)), quiet(settings, ALONE), None)
+    ending = train(
+        training(objective, settings, data=CountingData(ALONE, 13, per_update=4)), quiet(settings, ALONE), None
+    )
     for name, weight in torch.load(tmp_path / "epoch_2_whole.pt", weights_only=True).items():
         torch.testing.assert_close(weight, objective.model.state_dict()[name], rtol=1e-4, atol=1e-6)
     record = yaml.safe_load((tmp_path / "epoch_2_whole.yaml").read_text())

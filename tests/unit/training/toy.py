@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from cosyflow.checkpoint.background import BackgroundWriter
 from cosyflow.checkpoint.writer import CheckpointWriter
 from cosyflow.config.training import OptimConf, TrainConf
+from cosyflow.dataset.plan import EpochPlan
 from cosyflow.training.engine.base import Engine
 from cosyflow.training.engine.ddp import TorchDDP
 from cosyflow.training.engine.deepspeed import DeepSpeed
@@ -25,7 +27,7 @@ from cosyflow.training.member import end_job, member_of_a_job
 from cosyflow.training.objective import Batch, Objective, Outcome, TrainingData
 from cosyflow.training.preflight import preflight
 from cosyflow.training.ranks import Ranks, process_group
-from cosyflow.training.resumption import fit_to_ranks, share_newest
+from cosyflow.training.resumption import share_newest
 from cosyflow.training.stop import StopRequest
 from cosyflow.training.telemetry import Telemetry
 from cosyflow.training.watch import Steps, watching_ranks
@@ -33,6 +35,8 @@ from cosyflow.training.watch import Steps, watching_ranks
 VOCABULARY = 17
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, CPU)
+PER_UPDATE = 2
+"""Sequences of an update, where a test says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,11 @@ class NextToken(Objective):
 
 
 class CountingData:
-    """Sequences that count up modulo the vocabulary, of different lengths, shared out to the ranks in turn."""
+    """Sequences that count up modulo the vocabulary, of different lengths; each is a batch."""
 
-    def __init__(self, ranks: Ranks, num_sequences: int = 14, seed: int = 0) -> None:
+    def __init__(self, ranks: Ranks, num_sequences: int = 14, seed: int = 0, per_update: int = PER_UPDATE) -> None:
         self.ranks = ranks
+        self.per_update = per_update
         self.seed = seed
         generator = torch.Generator().manual_seed(7)
         lengths = torch.randint(3, 12, (num_sequences,), generator=generator).tolist()
@@ -89,12 +94,12 @@ class CountingData:
         return torch.randperm(len(self.sequences), generator=generator).tolist()
 
     def num_batches(self, epoch: int) -> int:
-        return -(-len(self.sequences) // self.ranks.world_size)
+        return len(self.sequences)
 
     def batches(self, epoch: int, start: int) -> Iterator[Sequences | None]:
-        mine = self.order(epoch)[self.ranks.rank :: self.ranks.world_size]
-        for place in range(start, self.num_batches(epoch)):
-            yield self.sequence(mine[place]) if place < len(mine) else None
+        plan = EpochPlan(epoch, np.array(self.order(epoch)), np.arange(len(self.sequences) + 1))
+        for rows in plan.share(self.ranks.rank, self.ranks.world_size, self.per_update, start):
+            yield self.sequence(int(rows[0])) if len(rows) else None
 
     def validation_batches(self) -> Iterator[Sequences | None]:
         for number in range(self.ranks.rank, 5, self.ranks.world_size):
@@ -103,15 +108,15 @@ class CountingData:
     def sequence(self, number: int) -> Sequences:
         return Sequences([f"utt{number}"], self.sequences[number])
 
-    def fingerprint(self, epoch: int, world_size: int | None = None) -> str:
-        return hashlib.sha256(repr((self.order(epoch), world_size or self.ranks.world_size)).encode()).hexdigest()
+    def fingerprint(self, epoch: int) -> str:
+        return hashlib.sha256(repr((self.order(epoch), self.per_update)).encode()).hexdigest()
 
 
 class IllData(CountingData):
     """The data of a rank that is ill from its tenth batch on: it `stops`, `reads` for ever, or is `slow`."""
 
-    def __init__(self, ranks: Ranks, how: str) -> None:
-        super().__init__(ranks, 13)
+    def __init__(self, ranks: Ranks, how: str, per_update: int) -> None:
+        super().__init__(ranks, 13, per_update=per_update)
         self.how = how
         self.count = 0
 
@@ -127,7 +132,9 @@ class IllData(CountingData):
 
 
 def conf(**changes: object) -> TrainConf:
-    settings: dict[str, object] = {"optim_conf": OptimConf(lr=0.02), "max_epoch": 3, "log_interval": 2, **changes}
+    settings: dict[str, object] = {
+        "optim_conf": OptimConf(lr=0.02), "max_epoch": 3, "log_interval": 2, "accum_grad": PER_UPDATE, **changes
+    }  # fmt: skip
     return TrainConf(**settings)  # type: ignore[arg-type]
 
 
@@ -138,7 +145,9 @@ def training(
     data: TrainingData | None = None,
     engine: Engine | None = None,
 ) -> Training:
-    return Training(objective, data or CountingData(ranks), settings, engine or TorchDDP(ranks))
+    return Training(
+        objective, data or CountingData(ranks, per_update=settings.accum_grad), settings, engine or TorchDDP(ranks)
+    )
 
 
 def quiet(settings: TrainConf, ranks: Ranks) -> Telemetry:
@@ -158,8 +167,6 @@ def run(
     objective = NextToken()
     tell = lines.append if lines is not None else lambda text: None
     resumption = share_newest(directory, ranks, tell) if directory else None
-    if directory:
-        resumption = fit_to_ranks(resumption, CountingData(ranks), directory, ranks, tell)
     writer = None
     if directory and ranks.is_first:
         done = resumption.position.update if resumption else 0
@@ -180,7 +187,7 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
-    parser.add_argument("--accum-grad", type=int, default=2)
+    parser.add_argument("--accum-grad", type=int, default=4)
     parser.add_argument("--infinite", default="", help="utterance whose loss is infinite")
     parser.add_argument("--zero", type=int, help="train by DeepSpeed with this stage of ZeRO")
     parser.add_argument("--timeout", type=float, default=600.0)
@@ -196,7 +203,8 @@ def main() -> None:
         objective = NextToken(dropout=0.0, infinite=args.infinite)
         writer = BackgroundWriter(CheckpointWriter(args.directory, {}, 1, 1), print) if ranks.is_first else None
         how, rank = args.ill
-        data = IllData(ranks, how) if ranks.rank == int(rank) else CountingData(ranks, 13)
+        is_ill, batches = ranks.rank == int(rank), args.accum_grad
+        data = IllData(ranks, how, batches) if is_ill else CountingData(ranks, 13, per_update=batches)
         trained, steps = training(objective, settings, ranks, data, engine), Steps()
         with writer or nullcontext(), watching_ranks(steps, ranks, args.timeout, print, end_job):
             train(trained, quiet(settings, ranks), writer, steps=steps)

@@ -16,7 +16,7 @@ def counter(setup: Setup) -> Part:
     objective = NextToken()
     torch.manual_seed(setup.conf.seed)
     objective.model = facet(setup.recipe.version, "models").BUILDERS[setup.arguments.model](setup.recipe)
-    return Part(objective, CountingData(setup.ranks), objective.model)
+    return Part(objective, CountingData(setup.ranks, per_update=setup.conf.accum_grad), objective.model)
 
 
 BUILDERS: Mapping[str, Callable[[Setup], Part]] = {"counter": counter}
