@@ -44,8 +44,6 @@ class Part:
     """Whether its training reads f0, which the shards must then have."""
     compiles: bool = False
     """Whether its batches have shapes that its training can be compiled for."""
-    shares_weights: bool = True
-    """Whether its weights may be shared out among processes, each gathered when its layer computes."""
     takes_turns: bool = False
     """Whether an update trains it in turns with another model, each by an optimizer of its own."""
     cut_by: str = ""

@@ -34,7 +34,6 @@ FLOW = Part(
     reads=("flow", "sample_rate", "token_frame_rate", "mel", "filter", "use_spk_embedding", "train_conf"),
     unread={"train_conf": ("tokens_per_step",)},
     for_inference={"flow.matching": ("inference_cfg_rate", "n_timesteps")},
-    shares_weights=False,
 )
 """Speech tokens to a mel spectrogram."""
 

@@ -93,9 +93,12 @@ def test_without_the_optimizer_a_run_goes_on_from_its_weights(corpus: TokenCorpu
     assert [update for update, _ in logged(tmp_path)] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_the_flow_trains_as_by_torch_ddp(tmp_path: Path) -> None:
-    speech = make_speech_corpus(tmp_path / "speech", "cosyvoice2", shortest_speech(4), f0="fast")
+@pytest.mark.parametrize(
+    ("version", "stage"), [("cosyvoice2", 2), ("cosyvoice", 3), ("cosyvoice2", 3), ("cosyvoice3", 3)]
+)
+def test_the_flow_trains_as_by_torch_ddp(version: str, stage: int, tmp_path: Path) -> None:
+    speech = make_speech_corpus(tmp_path / "speech", version, shortest_speech(4), f0="fast")
     run(acoustic(speech, tmp_path / "torch", "flow"))
     words = acoustic(speech, tmp_path / "zero", "flow").command_line()
-    assert main(["train", *words, *zero(tmp_path / "zero", 2), "--gpus_per_node", "1"]) == 0
+    assert main(["train", *words, *zero(tmp_path / "zero", stage), "--gpus_per_node", "1"]) == 0
     assert largest_difference(tmp_path / "torch", tmp_path / "zero") < 1e-5

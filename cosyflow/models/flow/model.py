@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,8 @@ from cosyflow.models.layers.encoder import Encoder
 from cosyflow.models.layers.packing import Frames, valid_mask
 
 
-@dataclass(frozen=True)
-class FlowOutput:
-    """Result of a training step."""
+class FlowOutput(NamedTuple):
+    """Result of a training step: a tuple, as what shares out weights looks in those for tensors to follow."""
 
     loss_sum: torch.Tensor
     """[], squared error, mean over mel channels, sum over frames; divide it by the frames of all ranks."""

@@ -39,16 +39,9 @@ def engine_problems(options: TrainingOptions) -> Iterator[Problem]:
         )
         yield Problem("train_engine", text)
     try:
-        settings = read_settings(options)
+        read_settings(options)
     except RefusalError as refusal:
         yield from refusal.problems
-        return
-    if settings.stage == 3 and not part(options.model).shares_weights:
-        text = (
-            f"zero_optimization.stage 3 gathers the weights of a layer while it computes, and the backward pass of"
-            f" {options.model} needs some of them again after that; give 0, 1 or 2"
-        )
-        yield Problem(SETTING, text)
 
 
 def recipe_problems(options: TrainingOptions, recipe: Recipe) -> Iterator[Problem]:

@@ -142,11 +142,5 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     assert str(vocoder).startswith("train_engine: deepspeed trains one model by one optimizer, and hifigan is two")
 
 
-def test_the_flow_is_not_shared_out_by_weights(tmp_path: Path) -> None:
-    (flow,) = problems(tmp_path, {"zero_optimization": {"stage": 3}}, TrainConf(), model="flow")
-    assert "zero_optimization.stage 3 gathers the weights of a layer while it computes" in str(flow)
-    assert problems(tmp_path, {"zero_optimization": {"stage": 2}}, TrainConf(), model="flow") == []
-
-
 def test_the_other_engine_reads_none_of_it() -> None:
     assert not list(engine_problems(TrainingOptions(deepspeed_config="absent.json")))
