@@ -30,6 +30,19 @@ def prefers_onednn() -> bool:
     return has_operator and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+@functools.cache
+def emulates_bfloat16() -> bool:
+    """Whether this machine's processor has no instruction that multiplies bfloat16: AVX-512 BF16 or AMX.
+
+    torch then computes it by way of float32, several times as slowly. An update of the language model of
+    tests/bench/llm.py with AVX2 alone took ten times as long as in float32.
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    has_instruction = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return not (has_instruction and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """`F.linear`: x [..., K], weight [N, K], bias [N] -> [..., N]. Large float32 products on a CPU are oneDNN's.
 

@@ -11,11 +11,12 @@ from typing import Any, cast
 import torch
 
 from cosyflow import storage
+from cosyflow.backends import emulates_bfloat16
 from cosyflow.checkpoint.official import load_official, read_tensors
 from cosyflow.config.llm import LMConfig
 from cosyflow.dataset.alignment import Alignment
 from cosyflow.dataset.utterances import UtteranceIndex
-from cosyflow.errors import CosyFlowError
+from cosyflow.errors import CosyFlowError, Problem, RefusalError
 from cosyflow.families import facet, family
 from cosyflow.models.flow.model import build_flow
 from cosyflow.models.llm.pretrained import load_qwen2_folder
@@ -54,6 +55,12 @@ def build_part(setup: Setup) -> Part:
         CosyFlowError: what is asked for does not go together, or the data cannot be used.
     """
     conf = setup.conf
+    if setup.compute_dtype == "bfloat16" and setup.ranks.device.type == "cpu" and emulates_bfloat16():
+        text = (
+            "this processor has no instruction that multiplies bfloat16 (AVX-512 BF16, AMX), and is several times as"
+            " slow with it as with float32; give float32 or auto"
+        )
+        raise RefusalError([Problem(f"{setup.arguments.section}.dtype", text)])
     if conf.compile and not family(setup.recipe.version).part(setup.arguments.model).compiles:
         raise CosyFlowError(f"compile: --model {setup.arguments.model} cannot be compiled; its batches differ in shape")
     if conf.compile and setup.ranks.device.type != "cuda":
