@@ -78,7 +78,7 @@ def test_a_whole_run_is_planned_with_what_the_base_image_has(
         "test_subsets": ["none"],
         "model": model,
         "launcher": "local",
-        "gpus_per_node": 8,
+        "gpus_per_node": 4,
     }
     (tmp_path / "planned_in_the_base_image.py").write_text(PLAN.format(settings=settings))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")

@@ -66,6 +66,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"average_num": 0}, "average_num", "less than 1"),
     ({"num_nodes": 0}, "num_nodes", "less than 1"),
     ({"gpus_per_node": -2}, "gpus_per_node", "less than -1"),
+    ({"launcher": "local", "gpus_per_node": 5}, "train_conf.accum_grad", "4 batches for 5 processes; give 5 or"),
     ({"start_stage": 8}, "start_stage", r"8 is no stage; give -1 \(download\) to 7"),
     ({"stop_stage": -2}, "stop_stage", "-2 is no stage"),
     ({"start_stage": 3, "stop_stage": 2}, "start_stage", "3 is above stop_stage 2"),
