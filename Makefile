@@ -8,7 +8,8 @@
 #                          [IMAGE="base extract"] [BASE_IMAGE=...] [BUILDER=docker|buildah] [REGISTRY=... PUSH=1]
 # make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
 # make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
-# make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10]
+# make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10], and a
+#                          training killed over and over [SOAK_KILLS=100]
 # make fuzz                damaged files for every reader, ten minutes each [FUZZ_SECONDS=600]
 # make faults              every operation of a store with every fault: storage functions and whole stages
 # make judges              planted candidates get the right verdicts by real judges, in minutes
@@ -79,6 +80,8 @@ kfp: $(INSTALLED)
 		tests/cluster/test_pytorchjob.py::test_a_training_ends_within_30_s_of_the_stop_of_its_workflow --durations=15
 
 soak: $(INSTALLED)
+	OMP_NUM_THREADS=1 SOAK_KILLS="$(or $(SOAK_KILLS),100)" SOAK_KILL_SECONDS=15 $(BIN)/python -m pytest --numprocesses 0 \
+		tests/local/test_kills.py
 	OMP_NUM_THREADS=1 SOAK_ROUNDS="$(or $(SOAK_ROUNDS),10)" $(BIN)/python -m pytest --numprocesses 0 tests/soak --durations=10
 
 # Each time other damage: the seed is the time.

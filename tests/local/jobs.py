@@ -33,17 +33,19 @@ def begin(command: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def logged(model_dir: Path) -> list[tuple[int, float]]:
-    """Update and loss of every entry of the metrics file that is whole."""
+def logged(model_dir: Path, since: float = 0.0) -> list[tuple[int, float]]:
+    """Update and loss of every entry of the metrics file that is whole, and not older than a moment (`time.time()`)."""
     path = model_dir / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     entries = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [(entry["update"], entry["train/loss"]) for entry in entries if "train/loss" in entry]
+    return [
+        (entry["update"], entry["train/loss"]) for entry in entries if "train/loss" in entry and entry["time"] >= since
+    ]
 
 
-def wait_for_update(model_dir: Path, update: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_update(model_dir: Path, update: int, process: subprocess.Popen[bytes], since: float = 0.0) -> None:
     deadline = time.monotonic() + 600
-    while not any(number >= update for number, _ in logged(model_dir)):
+    while not any(number >= update for number, _ in logged(model_dir, since)):
         assert process.poll() is None, "it ended too early"
         assert time.monotonic() < deadline, "it is too slow"
         time.sleep(0.05)

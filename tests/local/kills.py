@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosyflow.checkpoint.folder import list_checkpoints
-from tests.local.jobs import begin, descendants, logged, train_command
+from tests.local.jobs import begin, descendants, logged, train_command, wait_for_update
 from tests.local.token_corpus import TokenCorpus
 
+SAVE = 5
+"""Updates between two checkpoints."""
 SETTINGS = (
-    "train_conf.save_per_step=10", "train_conf.max_epoch=100000", "train_conf.keep_best=0",
+    f"train_conf.save_per_step={SAVE}", "train_conf.max_epoch=100000", "train_conf.keep_best=0",
     "train_conf.scheduler=constantlr", "train_conf.optim_conf.lr=1e-4",
 )  # fmt: skip
 END_SECONDS = 120.0
@@ -56,8 +58,9 @@ def train_through_kills(
     for number in range(kills):
         found = list_checkpoints(str(model_dir)) if model_dir.exists() else []
         lost += last - (found[-1].update if found else 0)
+        started = time.time()
         process = begin(train_command(corpus, model_dir, ranks[number % len(ranks)], 10**9, *SETTINGS))
-        _wait_for_more(model_dir, found[-1].update if found else 0, process.pid)
+        wait_for_update(model_dir, 1, process, started)
         time.sleep(chance.expovariate(1 / mean_seconds))
         kind = chance.choice(list(killed))
         _kill(process.pid, kind, chance)
@@ -70,14 +73,6 @@ def train_through_kills(
     process = begin(train_command(corpus, model_dir, ranks[kills % len(ranks)], end, *SETTINGS))
     assert process.wait(600) == 0
     return Survived(end, lost, killed)
-
-
-def _wait_for_more(model_dir: Path, update: int, process: int) -> None:
-    deadline = time.monotonic() + 300
-    while not any(number > update for number, _ in logged(model_dir)):
-        assert Path(f"/proc/{process}").exists(), "it ended too early"
-        assert time.monotonic() < deadline, "it makes no update"
-        time.sleep(0.05)
 
 
 def _kill(launcher: int, kind: str, chance: random.Random) -> None:

@@ -18,7 +18,7 @@ from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
 
 SETTINGS = (
     "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
-    "train_conf.tokens_per_step=300", "train_conf.keep_last=20",
+    "train_conf.tokens_per_step=300", "train_conf.accum_grad=1", "train_conf.keep_last=20",
 )  # fmt: skip
 OF_TIME = {"time", "train/tokens_per_second"}
 

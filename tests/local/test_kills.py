@@ -10,11 +10,13 @@ import torch
 
 from cosyflow.cli import main
 from tests.local.jobs import final_state, logged, train_command
-from tests.local.kills import SETTINGS, train_through_kills
+from tests.local.kills import SAVE, SETTINGS, train_through_kills
 from tests.local.token_corpus import TokenCorpus, make_token_corpus
 
 KILLS = int(os.environ.get("SOAK_KILLS", "10"))
 MEAN_SECONDS = float(os.environ.get("SOAK_KILL_SECONDS", "3"))
+LONG_SECONDS = 15.0
+"""Between two kills: from here on a checkpoint every few updates keeps 95 % of the work."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,9 @@ def test_kills_cost_little_and_change_nothing(ranks: list[int], corpus: TokenCor
     killed, whole, begun = tmp_path / "killed", tmp_path / "whole", tmp_path / "begun"
     survived = train_through_kills(corpus, killed, KILLS // 2, MEAN_SECONDS, ranks, seed=len(ranks))
     print(survived, f"{survived.share:.3f}")
-    assert survived.share >= 0.95 or survived.updates < 200, survived
+    assert survived.lost <= KILLS // 2 * 3 * SAVE, "what was being written, and what was computed meanwhile"
+    if MEAN_SECONDS >= LONG_SECONDS:
+        assert survived.share >= 0.95, survived
 
     assert main(train_command(corpus, whole, 2, survived.updates, *SETTINGS)) == 0
     assert [update for update, _ in logged(killed)] == [update for update, _ in logged(whole)]

@@ -29,7 +29,7 @@ def test_bfloat16_that_is_only_emulated_is_refused_with_the_reason(tmp_path: Pat
     refused = train("bfloat16")
     assert refused.returncode == 2, refused.stderr
     assert refused.stderr == (
-        "error: train_conf.dtype: this processor has no instruction that multiplies bfloat16 (AVX-512 BF16, AMX), and is"
-        " several times as slow with it as with float32; give float32 or auto\n"
+        "error: train_conf.dtype: this processor has no instruction that multiplies bfloat16 (AVX-512 BF16, AMX), and"
+        " is several times as slow with it as with float32; give float32 or auto\n"
     )
     assert train("auto").returncode == 0
