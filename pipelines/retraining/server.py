@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from cosyflow.errors import OutageError
+from cosyflow.errors import CosyFlowError, OutageError
 from cosyflow.run.declared import Declared
 from pipelines.retraining.api import Api, ConflictError, contains, equals
 from pipelines.retraining.content import compiled, pipeline_digest, pipeline_name
@@ -87,7 +87,12 @@ class Server:
         return found.id if found else ""
 
     def _end(self, run: str) -> None:
-        self._api.ask(self._api.runs.run_service_terminate_run, run)
+        """Also when an attempt before this one did, or the run ended by itself: the server refuses to end it then."""
+        try:
+            self._api.ask(self._api.runs.run_service_terminate_run, run)
+        except CosyFlowError:
+            if self.state(run) == WORKING:
+                raise
 
     def _listed(self, text: str) -> Iterator[Observed]:
         """The runs of Retrainings whose description has a text in it."""

@@ -27,6 +27,7 @@ class Kfp:
         away: how many requests are answered with 503 first.
         refuses: the status that every request gets; 0 for none.
         ends: the state in which a run ends when it is asked for.
+        ends_unseen: whether a run ends by itself just before it is to be ended.
         token: that every request must bring; "" for none.
         now: of its clock.
     """
@@ -41,6 +42,7 @@ class Kfp:
     refuses: int = 0
     delay: float = 0.5
     ends: str = "SUCCEEDED"
+    ends_unseen: bool = False
     ended: list[str] = field(default_factory=list)
     token: str = ""
     requests: int = 0
@@ -113,6 +115,11 @@ class _Handler(BaseHTTPRequestHandler):
         kfp = self.kfp
         if path.endswith(":terminate"):
             name = path.rpartition("/")[2].partition(":")[0]
+            if kfp.ends_unseen:
+                kfp.end(name, "SUCCEEDED")
+            if kfp.run(name)["state"] != "RUNNING":
+                self._send(400, {"error": "no run that works"})
+                return
             kfp.ended.append(name)
             kfp.end(name, "CANCELED")
             self._send(200, {})

@@ -111,6 +111,23 @@ def test_a_replaced_run_is_ended_first(kfp: Kfp, declared: Path) -> None:
 
 
 @pytest.mark.medium
+@pytest.mark.parametrize("ended_by_itself", [False, True])
+def test_a_replaced_run_is_ended_once_although_the_server_goes_away_between(
+    ended_by_itself: bool, kfp: Kfp, declared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands.time, "sleep", lambda seconds: None)
+    kfp.ends = ""
+    declare(declared, concurrency="Replace")
+    command("apply", declared, kfp)
+    declare(declared, concurrency="Replace", run={"average_num": 2})
+    kfp.faults = [503]
+    kfp.ends_unseen = ended_by_itself
+    assert command("apply", declared, kfp) == 0
+    assert kfp.ended == ([] if ended_by_itself else ["run-1"])
+    assert [run["run_id"] for run in kfp.runs] == ["run-1", "run-2"]
+
+
+@pytest.mark.medium
 def test_a_state_in_a_file_needs_no_server(declared: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     state.write_text("{}", encoding="utf-8")
