@@ -23,7 +23,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test test-fast lint types imports test-312 compile images k8s kfp soak fuzz faults setup judges
+.PHONY: demo test test-fast lint types imports test-fast-312 compile images k8s kfp soak fuzz faults setup judges
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -52,8 +52,8 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-test-312: $(INSTALLED_312)
-	$(call PYTEST,$(VENV_312)/bin/python) -m "not slow" tests/unit components
+test-fast-312: $(INSTALLED_312)
+	$(call PYTEST,$(VENV_312)/bin/python) $(FAST)
 
 compile: $(INSTALLED)
 	$(BIN)/python -m pipelines compile --output build/pipelines $(if $(IMAGES),--images "$(IMAGES)")
