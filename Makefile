@@ -1,7 +1,8 @@
 # make demo [CORPUS=DIR] [RECIPE=cosyvoice.tiny]
 #                          the whole pipeline on this machine, in minutes, with stand-in models
 # make test-fast           tests of every package, in less than a minute
-# make test [TESTS=...]    all tests, or those named
+# make test [TESTS=...]    the tests, or those named
+# make test-long           of the slow ones the further cases: a quarter of an hour
 # make lint types imports  style, strict types, and the rule of which package may import which
 # make compile             the pipeline's IR YAML into build/pipelines [IMAGES=lock file]
 # make images              container images, their sizes, and build/images/images.lock.yaml (docs/kubernetes.md)
@@ -9,7 +10,7 @@
 # make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
 # make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
 # make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10], and a
-#                          training killed over and over [SOAK_KILLS=100]
+#                          training killed over and over, with equal and with changing ranks [SOAK_KILLS=50]
 # make fuzz                damaged files for every reader, ten minutes each [FUZZ_SECONDS=600]
 # make faults              every operation of a store with every fault: storage functions and whole stages
 # make judges              planted candidates get the right verdicts by real judges, in minutes
@@ -23,7 +24,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_312 := $(VENV_312)/.installed
 
-.PHONY: demo test test-fast lint types imports test-fast-312 compile images k8s kfp soak fuzz faults setup judges
+.PHONY: demo test test-fast test-long lint types imports test-fast-312 compile images k8s kfp soak fuzz faults setup judges
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m pipelines demo --work-dir "$(DEMO_ROOT)" $(if $(CORPUS),--corpus "$(CORPUS)") \
@@ -36,6 +37,9 @@ PYTEST = OMP_NUM_THREADS=1 $(1) -m pytest --numprocesses 2 --dist loadfile --no-
 
 test: $(INSTALLED)
 	$(call PYTEST,$(BIN)/python) $(TESTS)
+
+test-long: $(INSTALLED)
+	$(call PYTEST,$(BIN)/python) --long -m long tests/golden tests/local
 
 # conftest.py has what --fast selects, and tests/unit/core/test_fast_selection.py holds it to every package.
 FAST := --fast tests/unit components
@@ -80,8 +84,8 @@ kfp: $(INSTALLED)
 		tests/cluster/test_pytorchjob.py::test_a_training_ends_within_30_s_of_the_stop_of_its_workflow --durations=15
 
 soak: $(INSTALLED)
-	OMP_NUM_THREADS=1 SOAK_KILLS="$(or $(SOAK_KILLS),100)" SOAK_KILL_SECONDS=15 $(BIN)/python -m pytest --numprocesses 0 \
-		tests/local/test_kills.py
+	OMP_NUM_THREADS=1 SOAK_KILLS="$(or $(SOAK_KILLS),50)" SOAK_KILL_SECONDS=15 $(BIN)/python -m pytest --numprocesses 0 \
+		--long tests/local/test_kills.py
 	OMP_NUM_THREADS=1 SOAK_ROUNDS="$(or $(SOAK_ROUNDS),10)" $(BIN)/python -m pytest --numprocesses 0 tests/soak --durations=10
 
 # Each time other damage: the seed is the time.

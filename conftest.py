@@ -1,4 +1,4 @@
-"""For all tests: a quick selection, no deadline that a busy machine misses, a word on tests that outgrew their mark."""
+"""For all tests: quick and long selections, no deadline that a busy machine misses, a word on those that outgrew a mark."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="of each test the first case, of a property 10 examples; none of more than a second",
     )
+    parser.addoption("--long", action="store_true", help="also what is marked long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,15 +32,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--fast"):
-        return
+    kept = {item for item in items if config.getoption("--long") or not item.get_closest_marker("long")}
+    if config.getoption("--fast"):
+        kept &= quick(items)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def quick(items: list[pytest.Item]) -> set[pytest.Item]:
+    """The first case of each test that is not marked for its time."""
     chosen: dict[str, pytest.Item] = {}
     for item in items:
         if not LEFT_OUT_WHEN_FAST & {mark.name for mark in item.iter_markers()}:
             chosen.setdefault(item.nodeid.partition("[")[0], item)
-    kept = set(chosen.values())
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = [item for item in items if item in kept]
+    return set(chosen.values())
 
 
 def limit(report: pytest.TestReport) -> float:

@@ -331,7 +331,7 @@ def expected_turn(golden_case: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["feat_match_loss_weight", "multi_mel_spectral_recon_loss_weight"])
-@pytest.mark.golden_kind(r"cosyvoice\d\.hifigan\.generator")
+@pytest.mark.golden_kind(r"cosyvoice1\.hifigan\.generator")
 def test_a_weight_that_is_one_percent_off_is_not_taken_for_rounding(golden_case, name, monkeypatch):
     meant = loss_config
 
@@ -352,8 +352,10 @@ def both_ways(case: Any, nudge: Nudge) -> dict[str, torch.Tensor]:
     nudge_parameters(gan, nudge)
     inputs = {name: nudge(value) for name, value in case.group("in.").items()}
     mel = inputs["speech_feat"].transpose(1, 2)
-    loss = take_turn(turn, gan, inputs, gan.generator(mel, noise))
-    total_as_reference(turn, gan, inputs, gan.generator(mel, noise), expected).backward()
+    generated = gan.generator(mel, noise)
+    with torch.no_grad():
+        loss = take_turn(turn, gan, inputs, generated)
+    total_as_reference(turn, gan, inputs, generated, expected).backward()
     if nudge is unchanged:
         share_of_median = 0.05  # see relativistic_as_reference
         assert (1 - share_of_median) * loss.relativistic <= expected["loss_tpr"] <= (1 + 1e-4) * loss.relativistic

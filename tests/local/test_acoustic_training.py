@@ -19,7 +19,11 @@ from cosyflow.training.arguments import Arguments
 from cosyflow.training.process import run
 from tests.local.speech_corpus import SpeechCorpus, make_speech_corpus, shortest_speech
 
-VERSIONS = ("cosyvoice", "cosyvoice2", "cosyvoice3")
+VERSIONS = (
+    "cosyvoice2",
+    pytest.param("cosyvoice", marks=pytest.mark.long),
+    pytest.param("cosyvoice3", marks=pytest.mark.long),
+)
 
 
 def arguments(corpus: SpeechCorpus, directory: Path, model: str, *overrides: str, **changes: object) -> Arguments:

@@ -21,9 +21,9 @@ from cosyflow.launch.local import run_locally
         (2, {"stage": 1}),
         (2, {"stage": 2}),
         (2, {"stage": 3}),
-        (2, {"stage": 2, "offload_optimizer": {"device": "cpu"}}),
-        (1, {"stage": 2}),
-        (1, {"stage": 3}),
+        pytest.param(2, {"stage": 2, "offload_optimizer": {"device": "cpu"}}, marks=pytest.mark.long),
+        pytest.param(1, {"stage": 2}, marks=pytest.mark.long),
+        pytest.param(1, {"stage": 3}, marks=pytest.mark.long),
     ],
     ids=["1x2", "2x2", "3x2", "offload", "2x1", "3x1"],
 )

@@ -96,7 +96,13 @@ def test_without_the_optimizer_a_run_goes_on_from_its_weights(corpus: TokenCorpu
 
 
 @pytest.mark.parametrize(
-    ("version", "stage"), [("cosyvoice2", 2), ("cosyvoice", 3), ("cosyvoice2", 3), ("cosyvoice3", 3)]
+    ("version", "stage"),
+    [
+        ("cosyvoice2", 3),
+        pytest.param("cosyvoice2", 2, marks=pytest.mark.long),
+        pytest.param("cosyvoice", 3, marks=pytest.mark.long),
+        pytest.param("cosyvoice3", 3, marks=pytest.mark.long),
+    ],
 )
 def test_the_flow_trains_as_by_torch_ddp(version: str, stage: int, tmp_path: Path) -> None:
     speech = make_speech_corpus(tmp_path / "speech", version, shortest_speech(4), f0="fast")

@@ -10,6 +10,7 @@ import torch
 
 from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.cli import main
+from cosyflow.training.process import run
 from tests.local.jobs import final_state, logged, train_command
 from tests.local.speech_corpus import make_speech_corpus, shortest_speech
 from tests.local.test_acoustic_training import arguments
@@ -65,14 +66,17 @@ def test_flow_and_vocoder_go_on_with_another_number_of_ranks(model: str, tmp_pat
 
     def train(directory: Path, ranks: int, updates: int) -> list[float]:
         asked = arguments(corpus, directory, model, *settings, max_steps=updates)
-        assert main(["train", *asked.command_line(), "--launcher", "local", "--gpus_per_node", str(ranks)]) == 0
+        if ranks == 1:
+            run(asked)
+        else:
+            assert main(["train", *asked.command_line(), "--launcher", "local", "--gpus_per_node", str(ranks)]) == 0
         return [loss for _, loss in sorted(logged(directory))]
 
-    whole = train(tmp_path / "whole", 1, 8)
-    train(tmp_path / "parts", 1, 3)
+    whole = train(tmp_path / "whole", 1, 5)
+    train(tmp_path / "parts", 1, 2)
     assert not list_checkpoints(str(tmp_path / "parts"))[-1].is_whole_epoch
-    parts = train(tmp_path / "parts", 2, 8)
-    assert parts[:3] == whole[:3]
+    parts = train(tmp_path / "parts", 2, 5)
+    assert parts[:2] == whole[:2]
     assert parts == pytest.approx(whole, rel=1e-5)
 
 
