@@ -1,4 +1,4 @@
-"""For all tests: quick and long selections, no deadline that a busy machine misses, a word on those that outgrew a mark."""
+"""For all tests: quick and long selections, no deadline that a busy machine misses, a word on tests over their mark."""
 
 from __future__ import annotations
 
