@@ -39,7 +39,7 @@ test: $(INSTALLED)
 	$(call PYTEST,$(BIN)/python) $(TESTS)
 
 test-long: $(INSTALLED)
-	$(call PYTEST,$(BIN)/python) --long -m long tests/golden tests/local
+	$(call PYTEST,$(BIN)/python) --long -m long tests/golden tests/local tests/outside
 
 # conftest.py has what --fast selects, and tests/unit/core/test_fast_selection.py holds it to every package.
 FAST := --fast tests/unit components

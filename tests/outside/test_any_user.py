@@ -119,6 +119,7 @@ def test_the_stages_and_tools_one_by_one(places: Places, url: str) -> None:
     run(places, COSYFLOW, "gc", "--data-root", own)
 
 
+@pytest.mark.long
 def test_the_whole_pipeline_and_what_follows_it(places: Places, url: str) -> None:
     """One command runs every stage, with MLflow's registry as a file; its model is found, and registered by hand."""
     run(places, sys.executable, "-m", "pipelines", "run", *run_options(places, url, "whole"))
