@@ -89,7 +89,9 @@ def run_options(places: Places, url: str, run_name: str) -> list[str]:
         "--average_num": 2,
         "--mlflow-uri": places.mlflow_uri,
     }
-    settings = [f"train_conf.{setting}" for setting in (f"max_epoch={EPOCHS}", "log_interval=1", "seed=1234", "accum_grad=1", "tokens_per_step=2000")]
+    sizes = ("accum_grad=1", "tokens_per_step=2000")  # before the recipe had more, smaller batches an update
+    names = (f"max_epoch={EPOCHS}", "log_interval=1", "seed=1234", *sizes)
+    settings = [f"train_conf.{setting}" for setting in names]
     options = [str(word) for pair in given.items() for word in pair]
     return [*options, "--no-pin-memory", "--no-use_amp", "--overrides", *settings]
 
