@@ -18,7 +18,7 @@ from cosyflow.launch.local import run_locally
 @pytest.mark.parametrize(
     ("ranks", "zero"),
     [
-        (2, {"stage": 1}),
+        pytest.param(2, {"stage": 1}, marks=pytest.mark.long),
         (2, {"stage": 2}),
         (2, {"stage": 3}),
         pytest.param(2, {"stage": 2, "offload_optimizer": {"device": "cpu"}}, marks=pytest.mark.long),
