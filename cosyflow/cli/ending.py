@@ -8,12 +8,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 from cosyflow import disk
 from cosyflow.beginning import INTERRUPTED, end_at_once
 from cosyflow.cli.parser import REFUSED, is_unread
 from cosyflow.credentials import protect
 from cosyflow.errors import CosyFlowError, RefusalError, StoppedError
+from cosyflow.interruption import Raising
 from cosyflow.processes import make_user_known
 from cosyflow.unexpected import describe, write_traceback
 
@@ -107,13 +109,13 @@ def ended_by_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
         yield
         return
-    owner = os.getpid()
+    owner, terminate = os.getpid(), Raising(Terminated)
 
-    def end(number: int, frame: object) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        raise Terminated
+        terminate(number, frame)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -124,10 +126,10 @@ def ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_raised() -> Iterator[None]:
-    """Has Ctrl-C raise KeyboardInterrupt in the `with` body, as Python does by itself."""
+    """Has Ctrl-C raise KeyboardInterrupt in the `with` body, as Python does by itself, but not within an import."""
     ours = signal.getsignal(signal.SIGINT) is end_at_once
     if ours:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, Raising(KeyboardInterrupt))
     try:
         yield
     finally:
