@@ -16,6 +16,8 @@ from cosyflow.training.stalls import COMPUTES, PHASES, READS, WAITS, Doing, Seen
 
 TOY = "tests.unit.training.toy"
 PATIENCE = 10.0
+EVEN = ("--accum-grad", "3", "--sequences", "12")
+"""Each of three ranks has a batch in every update."""
 
 
 def seen(phase: str, seconds: float, silent: float = 0.0, work: float = 0.0) -> Seen:
@@ -85,7 +87,7 @@ def test_a_slow_rank_is_named_with_the_figures() -> None:
 def test_a_rank_that_stands_still_ends_the_job_with_its_name(tmp_path: Path, how: str, reason: str) -> None:
     """Before the time-out of the operation for which the others wait, and a warning comes earlier."""
     log = tmp_path / "train.log"
-    words = [str(tmp_path), "--accum-grad", "3", "--epochs", "50", "--timeout", "20", "--ill", how, "1"]
+    words = [str(tmp_path), *EVEN, "--epochs", "50", "--timeout", "20", "--ill", how, "1"]
     with pytest.raises(CosyFlowError, match=f"^{reason}"):
         run_locally(TOY, words, 3, log, on_cpu=True)
     assert re.search(f"warning: {reason}", log.read_text())
@@ -96,7 +98,7 @@ def test_a_slow_rank_is_warned_of_and_an_even_job_of_nothing(tmp_path: Path) -> 
     """What the ranks share is measured before the first update."""
     for ill, is_warned in ((["--ill", "slow", "2"], True), ([], False)):
         log = tmp_path / f"{is_warned}.log"
-        words = [str(tmp_path / f"{is_warned}"), "--accum-grad", "3", "--epochs", "30", "--timeout", "20", *ill]
+        words = [str(tmp_path / f"{is_warned}"), *EVEN, "--epochs", "30", "--timeout", "20", *ill]
         run_locally(TOY, words, 3, log, on_cpu=True)
         warnings = re.findall(r"warning: rank (\d) takes [\d.]+ times as long", log.read_text())
         assert warnings == ["2"] * is_warned

@@ -115,8 +115,8 @@ class CountingData:
 class IllData(CountingData):
     """The data of a rank that is ill from its tenth batch on: it `stops`, `reads` for ever, or is `slow`."""
 
-    def __init__(self, ranks: Ranks, how: str, per_update: int) -> None:
-        super().__init__(ranks, 13, per_update=per_update)
+    def __init__(self, ranks: Ranks, num_sequences: int, how: str, per_update: int) -> None:
+        super().__init__(ranks, num_sequences, per_update=per_update)
         self.how = how
         self.count = 0
 
@@ -188,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
     parser.add_argument("--accum-grad", type=int, default=4)
+    parser.add_argument("--sequences", type=int, default=13)
     parser.add_argument("--infinite", default="", help="utterance whose loss is infinite")
     parser.add_argument("--zero", type=int, help="train by DeepSpeed with this stage of ZeRO")
     parser.add_argument("--timeout", type=float, default=600.0)
@@ -203,8 +204,8 @@ def main() -> None:
         objective = NextToken(dropout=0.0, infinite=args.infinite)
         writer = BackgroundWriter(CheckpointWriter(args.directory, {}, 1, 1), print) if ranks.is_first else None
         how, rank = args.ill
-        is_ill, batches = ranks.rank == int(rank), args.accum_grad
-        data = IllData(ranks, how, batches) if is_ill else CountingData(ranks, 13, per_update=batches)
+        is_ill, batches, count = ranks.rank == int(rank), args.accum_grad, args.sequences
+        data = IllData(ranks, count, how, batches) if is_ill else CountingData(ranks, count, per_update=batches)
         trained, steps = training(objective, settings, ranks, data, engine), Steps()
         with writer or nullcontext(), watching_ranks(steps, ranks, args.timeout, print, end_job):
             train(trained, quiet(settings, ranks), writer, steps=steps)
