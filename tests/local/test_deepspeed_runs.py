@@ -81,6 +81,7 @@ def test_what_a_run_leaves_is_official(whole: Path) -> None:
     load_official(build_language_model(recipe.llm), epochs[-1])  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(emulates_bfloat16(), reason="this processor does not multiply bfloat16")
 def test_without_the_optimizer_a_run_goes_on_from_its_weights(corpus: TokenCorpus, tmp_path: Path) -> None:
     """Also in bfloat16, where weights and checkpoints stay float32."""

@@ -58,7 +58,7 @@ def test_one_two_or_four_ranks_go_on_from_any_update_alike(corpus: TokenCorpus, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["flow", "hifigan"])
+@pytest.mark.parametrize("model", ["flow", pytest.param("hifigan", marks=pytest.mark.long)])
 def test_flow_and_vocoder_go_on_with_another_number_of_ranks(model: str, tmp_path: Path) -> None:
     corpus = make_speech_corpus(tmp_path / "corpus", "cosyvoice2", shortest_speech(8), f0="fast")
     section = "train_conf_gan" if model == "hifigan" else "train_conf"

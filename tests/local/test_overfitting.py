@@ -92,6 +92,7 @@ def compare_pitch(real: np.ndarray, generated: np.ndarray) -> tuple[float, float
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_vocoder_learns_one_utterance(tmp_path: Path) -> None:
     """Log-mel distance falls to a quarter and the pitch follows, by Harvest.
 

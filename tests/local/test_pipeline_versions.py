@@ -73,7 +73,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
         yield Corpus(url, directory)
 
 
-@pytest.mark.parametrize("version", ["cosyvoice", pytest.param("cosyvoice2", marks=pytest.mark.long), "cosyvoice3"])
+@pytest.mark.parametrize(
+    "version", [*(pytest.param(each, marks=pytest.mark.long) for each in ("cosyvoice", "cosyvoice2")), "cosyvoice3"]
+)
 def test_from_archives_to_registered_models(version: str, corpus: Corpus) -> None:
     recipe = f"{version}.tiny"
     for number, (model, files) in enumerate(EXPORTED[version].items()):
