@@ -1,7 +1,7 @@
-"""Signals that are raised as exceptions, but not in the middle of an import.
+"""Signals that are raised as exceptions, but not while an extension module is loaded.
 
-An extension module is C++ whose initialisation calls back into Python; an exception there ends the process with
-`terminate called after throwing ...`, and without the tidying up that the exception is for.
+Its initialisation is C++ that calls back into Python; an exception there ends the process with `terminate called after
+throwing ...`, and without the tidying up that the exception is for.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ import os
 import signal
 import threading
 import time
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 from cosyflow.beginning import end_at_once
 
 AGAIN_SECONDS = 0.05
 LONGEST_SECONDS = 60.0
-"""An import that takes longer is interrupted all the same."""
-IMPORT = "<frozen importlib"
-"""What the files of Python's own import system are called in frames."""
+"""What takes longer to load is interrupted all the same."""
+LOADS = ("create_module", "exec_module")
 
 
 class Raising:
-    """A handler that raises an exception; during an import when that has ended. A second Ctrl-C ends the process."""
+    """A handler that raises an exception; while a module loads, afterwards. A second Ctrl-C then ends the process."""
 
     def __init__(self, exception: type[BaseException]) -> None:
         self.exception = exception
         self.since: float | None = None
-        """When the signal came that waits for the end of an import."""
+        """When the signal came that waits for the end of the loading."""
         self.is_repeated = False
         """Whether the signal that comes next is the one that waits."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         is_repeated, self.is_repeated = self.is_repeated, False
         now = time.monotonic()
-        if not is_importing(frame) or (self.since is not None and now - self.since > LONGEST_SECONDS):
+        if not is_loading(frame) or (self.since is not None and now - self.since > LONGEST_SECONDS):
             self.since = None
             raise self.exception
         if self.since is None:
@@ -50,10 +50,10 @@ class Raising:
         os.kill(os.getpid(), number)
 
 
-def is_importing(frame: FrameType | None) -> bool:
-    """Whether the code that a frame is of is called by an import."""
+def is_loading(frame: FrameType | None) -> bool:
+    """Whether the code that a frame is of is called by an extension module that is loaded."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith(IMPORT):
+        if frame.f_code.co_name in LOADS and isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
             return True
         frame = frame.f_back
     return False

@@ -126,7 +126,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_raised() -> Iterator[None]:
-    """Has Ctrl-C raise KeyboardInterrupt in the `with` body, as Python does by itself, but not within an import."""
+    """Has Ctrl-C raise KeyboardInterrupt in the `with` body, as Python does by itself, but for `Raising`."""
     ours = signal.getsignal(signal.SIGINT) is end_at_once
     if ours:
         signal.signal(signal.SIGINT, Raising(KeyboardInterrupt))
