@@ -10,7 +10,7 @@
 # make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
 # make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
 # make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10], and a
-#                          training killed over and over, with equal and with changing ranks [SOAK_KILLS=50]
+#                          training killed over and over, three ways, a hundred times in all [SOAK_KILLS=34]
 # make fuzz                damaged files for every reader, ten minutes each [FUZZ_SECONDS=600]
 # make faults              every operation of a store with every fault: storage functions and whole stages
 # make judges              planted candidates get the right verdicts by real judges, in minutes
@@ -84,7 +84,7 @@ kfp: $(INSTALLED)
 		tests/cluster/test_pytorchjob.py::test_a_training_ends_within_30_s_of_the_stop_of_its_workflow --durations=15
 
 soak: $(INSTALLED)
-	OMP_NUM_THREADS=1 SOAK_KILLS="$(or $(SOAK_KILLS),50)" SOAK_KILL_SECONDS=15 $(BIN)/python -m pytest --numprocesses 0 \
+	OMP_NUM_THREADS=1 SOAK_KILLS="$(or $(SOAK_KILLS),34)" SOAK_KILL_SECONDS=15 $(BIN)/python -m pytest --numprocesses 0 \
 		--long tests/local/test_kills.py
 	OMP_NUM_THREADS=1 SOAK_ROUNDS="$(or $(SOAK_ROUNDS),10)" $(BIN)/python -m pytest --numprocesses 0 tests/soak --durations=10
 
