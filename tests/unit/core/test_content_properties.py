@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyflow.content import Digests, combine
+from cosyflow.storage.local import LEASES, is_temporary
 
 
 def sha256(data: bytes) -> str:
@@ -24,12 +25,13 @@ TREES = st.dictionaries(PATHS, st.binary(max_size=4), min_size=1, max_size=6)
 
 
 def usable(tree: dict[str, bytes]) -> dict[str, bytes]:
-    """Without names that no folder can hold, and without files where a folder is wanted."""
+    """Without names that no folder can hold or that are not content, and without files where folders are."""
     folders = {path.partition("/")[0] for path in tree if "/" in path}
     return {
         path: data
         for path, data in tree.items()
-        if path not in folders and not any(part in (".", "..") for part in path.split("/"))
+        if path not in folders
+        and not any(part in (".", "..", LEASES) or is_temporary(part) for part in path.split("/"))
     }
 
 
