@@ -2,7 +2,7 @@
 #                          the whole pipeline on this machine, in minutes, with stand-in models
 # make test-fast           tests of every package, in less than a minute
 # make test [TESTS=...]    the tests, or those named
-# make test-long           of the slow ones the further cases: a quarter of an hour
+# make test-long           the longest tests, and further cases of slow ones
 # make lint types imports  style, strict types, and the rule of which package may import which
 # make compile             the pipeline's IR YAML into build/pipelines [IMAGES=lock file]
 # make images              container images, their sizes, and build/images/images.lock.yaml (docs/kubernetes.md)

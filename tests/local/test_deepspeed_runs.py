@@ -20,15 +20,10 @@ from tests.local.jobs import SMALL_MODEL, begin, descendants, final_state, logge
 from tests.local.speech_corpus import make_speech_corpus, shortest_speech
 from tests.local.test_acoustic_training import arguments as acoustic
 from tests.local.test_resume import options
-from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
+from tests.local.token_corpus import RECIPE, TokenCorpus
 
 pytestmark = pytest.mark.slow
 DEEPSPEED = ["--train_engine", "deepspeed"]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenCorpus:
-    return make_token_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

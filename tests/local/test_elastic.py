@@ -14,16 +14,11 @@ from cosyflow.training.process import run
 from tests.local.jobs import final_state, logged, train_command
 from tests.local.speech_corpus import make_speech_corpus, shortest_speech
 from tests.local.test_acoustic_training import arguments
-from tests.local.token_corpus import TokenCorpus, make_token_corpus
+from tests.local.token_corpus import TokenCorpus
 
 STOPPED_AT = 7
 """Within the third epoch, of which one update is done."""
 FOLLOWED = 20
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenCorpus:
-    return make_token_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

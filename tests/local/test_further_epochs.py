@@ -14,18 +14,13 @@ from cosyflow.cli import main
 from cosyflow.errors import RefusalError
 from cosyflow.training.arguments import Arguments
 from cosyflow.training.process import run
-from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
+from tests.local.token_corpus import RECIPE, TokenCorpus
 
 SETTINGS = (
     "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
     "train_conf.tokens_per_step=300", "train_conf.accum_grad=1", "train_conf.keep_last=20",
 )  # fmt: skip
 OF_TIME = {"time", "train/tokens_per_second"}
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenCorpus:
-    return make_token_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def arguments(corpus: TokenCorpus, model_dir: Path, epochs: int, *settings: str, **options: Any) -> Arguments:

@@ -14,15 +14,10 @@ import torch
 from cosyflow.checkpoint.folder import list_checkpoints
 from cosyflow.cli import main
 from tests.local.jobs import begin, descendants, final_state, logged, train_command, wait_for_update
-from tests.local.token_corpus import REPOSITORY, TokenCorpus, make_token_corpus
+from tests.local.token_corpus import REPOSITORY, TokenCorpus
 
 PROCESSES = 2
 UPDATES = 20
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenCorpus:
-    return make_token_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def options(corpus: TokenCorpus, model_dir: Path, max_steps: int = UPDATES) -> list[str]:

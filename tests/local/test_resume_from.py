@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cosyflow.cli import main
-from tests.local.token_corpus import RECIPE, TokenCorpus, make_token_corpus
+from tests.local.token_corpus import RECIPE, TokenCorpus
 
 SMALL_MODEL = (
     "llm.qwen2.hidden_size=32", "llm.qwen2.num_hidden_layers=1", "llm.qwen2.intermediate_size=48",
@@ -17,11 +17,6 @@ SMALL_MODEL = (
 )  # fmt: skip
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenCorpus:
-    return make_token_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
