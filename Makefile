@@ -80,7 +80,7 @@ kfp: $(INSTALLED)
 	@[ "$$(kubectl get namespace kubeflow --output 'jsonpath={.metadata.labels.cosyflow\.dev/test}' 2>/dev/null)" = true ] || \
 		{ echo "make: KUBECONFIG must lead to that server's cluster, whose namespace kubeflow has the label" \
 		"cosyflow.dev/test=true" >&2; exit 1; }
-	KFP_HOST="$(KFP_HOST)" $(BIN)/python -m pytest --numprocesses 0 tests/cluster/kfp \
+	KFP_HOST="$(KFP_HOST)" $(BIN)/python -m pytest --numprocesses 0 --long tests/cluster/kfp tests/cluster/test_speed.py \
 		tests/cluster/test_pytorchjob.py::test_a_training_ends_within_30_s_of_the_stop_of_its_workflow --durations=15
 
 soak: $(INSTALLED)

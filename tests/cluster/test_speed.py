@@ -18,7 +18,7 @@ from cosyflow.training.arguments import Arguments
 from tests.cluster.small_training import make_arguments
 from tests.cluster.stage_jobs import StageJobs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROUNDS = 5
 SETTINGS = ("train_conf.max_epoch=1", "train_conf.tokens_per_step=2000", "train_conf.log_interval=10")
