@@ -161,11 +161,15 @@ def read_notes(uri: str, file: pq.ParquetFile) -> ShardNotes | None:
 
 
 def read_columns(uri: str, file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
-    """Reads some columns of an open shard. Raises CosyFlowError, naming the file, when it lacks one."""
+    """Reads some columns of an open shard, texts of which are UTF-8. Raises CosyFlowError when it lacks one."""
     lacking = [name for name in columns if name not in file.schema_arrow.names]
     if lacking:
         raise CosyFlowError(f"{uri}: has no column {lacking[0]}; make it again with the stage that adds it")
-    return file.read(columns=list(columns), use_threads=False)
+    table = file.read(columns=list(columns), use_threads=False)
+    for column in table.columns:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column.validate(full=True)  # of which Arrow reads any bytes as text
+    return table
 
 
 def read_lists(uri: str, table: pa.Table, column: str) -> tuple[np.ndarray, np.ndarray]:

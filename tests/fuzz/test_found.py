@@ -8,10 +8,12 @@ import json
 import struct
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -26,7 +28,9 @@ from cosyflow.config import yaml_text
 from cosyflow.config.load import load_config
 from cosyflow.corpus.archive import ArchiveError, unpack
 from cosyflow.dataset.index import build_index
+from cosyflow.dataset.merge import merge_lists
 from cosyflow.dataset.shard import ShardNotes, read_list, write_shard
+from cosyflow.dataset.statistics import gather_statistics
 from cosyflow.errors import AudioError, CosyFlowError, RefusalError
 from cosyflow.launch.settings import read_settings
 from cosyflow.release.average import average_weights
@@ -268,3 +272,27 @@ def test_a_column_whose_name_is_no_text_is_refused(tmp_path: Path, nested: bool)
     with pytest.raises(CosyFlowError, match=r"a\.arrow: damaged or not an Arrow or Parquet file") as error:
         imported(corpus)
     assert "UnicodeDecodeError" in str(error.value)
+
+
+@pytest.mark.parametrize("column", ["utt", "text", "spk"])
+def test_a_text_in_a_shard_that_is_none_is_refused_by_all_who_read_it(tmp_path: Path, column: str) -> None:
+    """Arrow reads any bytes as text; to turn them into one was a UnicodeDecodeError in the stage merge."""
+    columns = {"utt": ["a", "b"], "text": ["x", "y"], "spk": ["s", "s"], "speech_token": [[1, 2, 3], [4]]}
+    notes = ShardNotes(digest="", num_samples=[480, 480], sample_rate=[24000, 24000], speech_tokens=[3, 1])
+    shard = str(tmp_path / "a.tar")
+    write_shard(shard, columns, notes)
+    table = pq.read_table(shard)
+    no_text = pa.array([b"\xff", b"\xfe"]).cast(pa.string(), safe=False)
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, pa.field(column, pa.string()), no_text), shard)
+    (tmp_path / "data.list").write_text(f"{shard}\n")
+    every = str(tmp_path / "data.list")
+    readers: dict[str, Callable[[], object]] = {
+        "utt text": lambda: build_index(every, Bytes()),
+        "utt spk": lambda: merge_lists({"dev": str(tmp_path)}, ["dev"], [], str(tmp_path / "out")),
+        "utt text spk": lambda: gather_statistics(every, 10),
+    }
+    for columns_read, read in readers.items():
+        if column in columns_read.split():
+            with pytest.raises(CosyFlowError, match=r"a\.tar: damaged or not a parquet file"):
+                read()
