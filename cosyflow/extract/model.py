@@ -26,6 +26,15 @@ class ModelError(CosyFlowError):
 
 
 @dataclass(frozen=True)
+class Input:
+    """What a model says of one of its inputs."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+@dataclass(frozen=True)
 class Signature:
     """What the inputs of a model must look like: their shapes (None stands for any length) and element types."""
 
@@ -33,7 +42,7 @@ class Signature:
     shapes: Sequence[Sequence[int | None]]
     types: Sequence[str]
 
-    def fits(self, inputs: Sequence[Any]) -> bool:
+    def fits(self, inputs: Sequence[Input]) -> bool:
         return len(inputs) == len(self.shapes) and all(
             each.type == f"tensor({kind})" and len(each.shape) == len(shape) and all(map(_allows, each.shape, shape))
             for each, shape, kind in zip(inputs, self.shapes, self.types, strict=True)
@@ -89,6 +98,8 @@ class OnnxModel:
     file: ModelFile
     signature: Signature
     session: Any = field(repr=False)
+    inputs: list[Input]
+    is_stand_in: bool = False
     why_no_cuda: str = ""
 
     @classmethod
@@ -110,25 +121,21 @@ class OnnxModel:
             session = onnxruntime.InferenceSession(file.path, options, providers=_providers(asked, why, device))
         except Exception as error:  # onnxruntime's own exceptions have no common base but this
             raise CosyFlowError(f"{file.name}: cannot be loaded as an ONNX model ({error})") from error
-        if not signature.fits(session.get_inputs()):
-            found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in session.get_inputs())
+        with reading(file.name, "an ONNX model"):  # its texts need not be any
+            inputs = [Input(each.name, each.type, list(each.shape)) for each in session.get_inputs()]
+            is_stand_in = STAND_IN_KEY in session.get_modelmeta().custom_metadata_map
+        if not signature.fits(inputs):
+            found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
             raise CosyFlowError(f"{file.name}: not {signature.purpose}; its inputs are {found}")
         if asked != CPU and not why and session.get_providers()[0] != PROVIDER:
             why = why_not_loaded()
             _require_cuda(file, asked, why)
-        return cls(file, signature, session, why)
-
-    @property
-    def is_stand_in(self) -> bool:
-        with reading(self.file.name, "an ONNX model"):  # its texts need not be any
-            metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        return STAND_IN_KEY in metadata
+        return cls(file, signature, session, inputs, is_stand_in, why)
 
     @property
     def takes_batches(self) -> bool:
         """Whether the first dimension of the first input is free."""
-        batch: int | str | None = self.session.get_inputs()[0].shape[0]
-        return batch != 1
+        return self.inputs[0].shape[0] != 1
 
     @property
     def provider(self) -> str:
@@ -138,7 +145,7 @@ class OnnxModel:
 
     def run(self, *inputs: Array, run_time: RunTime) -> Array:
         """The first output; the time is added to `run_time`. Raises ModelError when the model refuses the inputs."""
-        names = [each.name for each in self.session.get_inputs()]
+        names = [each.name for each in self.inputs]
         start = time.perf_counter()
         try:
             output: Array = self.session.run(None, dict(zip(names, inputs, strict=True)))[0]

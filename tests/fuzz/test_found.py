@@ -32,12 +32,14 @@ from cosyflow.dataset.merge import merge_lists
 from cosyflow.dataset.shard import ShardNotes, read_list, write_shard
 from cosyflow.dataset.statistics import gather_statistics
 from cosyflow.errors import AudioError, CosyFlowError, RefusalError
+from cosyflow.extract.model import SPEAKER, ModelFile, OnnxModel
 from cosyflow.launch.settings import read_settings
 from cosyflow.release.average import average_weights
 from cosyflow.run import config
 from cosyflow.run.ends import read_ends
 from cosyflow.run.record import Record
 from cosyflow.stage import Manifest
+from cosyflow.standins.onnx_models import write_onnx_models
 from cosyflow.unexpected import reading
 from tests.fuzz.binaries import Bytes
 from tests.fuzz.texts import imported, tone
@@ -296,3 +298,15 @@ def test_a_text_in_a_shard_that_is_none_is_refused_by_all_who_read_it(tmp_path: 
         if column in columns_read.split():
             with pytest.raises(CosyFlowError, match=r"a\.tar: damaged or not a parquet file"):
                 read()
+
+
+@pytest.mark.parametrize("text", [b"\x12\x01T", b"input", b"cosyflow.stand_in"])
+def test_a_model_whose_texts_are_none_is_refused(tmp_path: Path, text: bytes) -> None:
+    """The name of a dimension was a UnicodeDecodeError."""
+    write_onnx_models(tmp_path, 0)
+    path = tmp_path / "campplus.onnx"
+    content = path.read_bytes()
+    assert text in content
+    path.write_bytes(content.replace(text, text[:-1] + b"\xff"))
+    with pytest.raises(CosyFlowError, match=r"campplus\.onnx: (damaged or not|cannot be loaded as) an ONNX model"):
+        OnnxModel.load(ModelFile(str(path), str(path)), SPEAKER)
