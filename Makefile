@@ -6,7 +6,7 @@
 # make lint types imports  style, strict types, and the rule of which package may import which
 # make compile             the pipeline's IR YAML into build/pipelines [IMAGES=lock file]
 # make images              container images, their sizes, and build/images/images.lock.yaml (docs/kubernetes.md)
-#                          [IMAGE="base extract"] [BASE_IMAGE=...] [BUILDER=docker|buildah] [REGISTRY=... PUSH=1]
+#                          [IMAGE="base extract"] [BASE_IMAGE=...] [BUILDER=docker|buildah] [REGISTRY=... PUSH=1] [MEASURE=base]
 # make k8s                 renders every overlay of k8s/ and checks it against the API's schemas
 # make kfp                 the pipeline's tests on a Kubeflow Pipelines server (docs/kubernetes.md) [KFP_HOST=...]
 # make soak                every stage begun by several processes at random times, over and over [SOAK_ROUNDS=10], and a
@@ -65,7 +65,7 @@ compile: $(INSTALLED)
 images: $(INSTALLED)
 	@interpreter=$(BIN)/python; $(find_uv); \
 	$(BIN)/python -m images $(IMAGE) --uv "$$uv" $(if $(BASE_IMAGE),--base-image "$(BASE_IMAGE)") \
-		$(if $(BUILDER),--builder "$(BUILDER)") $(if $(REGISTRY),--registry "$(REGISTRY)") $(if $(PUSH),--push)
+		$(if $(BUILDER),--builder "$(BUILDER)") $(if $(REGISTRY),--registry "$(REGISTRY)") $(if $(PUSH),--push) $(if $(MEASURE),--measure $(MEASURE))
 
 k8s: $(INSTALLED)
 	@command -v kubectl >/dev/null || { echo "make: kubectl is needed, which renders the overlays" >&2; exit 1; }

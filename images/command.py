@@ -38,6 +38,14 @@ def build_parser() -> Parser:
         "--registry", default=LOCAL_REGISTRY, help="what the names begin with, e.g. registry.example/speech"
     )
     parser.add_argument("--push", action="store_true", help="send the images to the registry; the lock gets digests")
+    parser.add_argument(
+        "--measure",
+        nargs="+",
+        metavar="IMAGE",
+        choices=IMAGES,
+        default=IMAGES,
+        help="whose sizes are told; they are compressed for it, which takes minutes",
+    )
     parser.add_argument("--lock", type=Path, default=CHECKOUT / "build/images/images.lock.yaml")
     return parser
 
@@ -65,7 +73,7 @@ def _build(args: argparse.Namespace) -> None:
         _make(builder, build, labels, f"build {number} of {len(builds)}: {build.reference}")
 
     finished = made_by(builds)
-    _report_sizes(builder, finished)
+    _report_sizes(builder, {image: name for image, name in finished.items() if image in args.measure})
     if args.push:
         finished = {image: builder.push(reference) for image, reference in finished.items()}
     write_lock(args.lock, finished)

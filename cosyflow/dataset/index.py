@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from cosyflow.dataset.shard import F0_COLUMN, open_shard, read_columns, read_list, read_lists, read_notes
+from cosyflow.dataset.shard import F0_COLUMN, check_kinds, open_shard, read_columns, read_list, read_lists, read_notes
 from cosyflow.dataset.utterances import ABSENT, TokenTable, UtteranceIndex
 from cosyflow.errors import CosyFlowError
 from cosyflow.progress import Progress
@@ -116,6 +116,7 @@ def _read_audio_headers(shard: str, file: pq.ParquetFile, utts: list[str]) -> tu
 
     if "audio_data" not in file.schema_arrow.names:
         raise CosyFlowError(f"{shard}: has no column audio_data; make it again with the parquet stage")
+    check_kinds(shard, file.schema_arrow, ["audio_data"])
     num_samples: list[int] = []
     sample_rate: list[int] = []
     for batch in file.iter_batches(ROWS_AT_A_TIME, columns=["audio_data"], use_threads=False):

@@ -7,7 +7,7 @@ pandas restores a table.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,6 +44,11 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
 }
 
 
+KINDS: dict[pa.DataType, tuple[Callable[[pa.DataType], bool], ...]] = {
+    pa.string(): (pa.types.is_string, pa.types.is_large_string),
+    pa.binary(): (pa.types.is_binary, pa.types.is_large_binary),
+}
+"""How the kinds of a column that pandas or others wrote are known."""
 LARGEST = 2**31
 """Above what a footer may say of a row: of its samples, tokens or frames."""
 
@@ -165,11 +170,24 @@ def read_columns(uri: str, file: pq.ParquetFile, columns: Sequence[str]) -> pa.T
     lacking = [name for name in columns if name not in file.schema_arrow.names]
     if lacking:
         raise CosyFlowError(f"{uri}: has no column {lacking[0]}; make it again with the stage that adds it")
+    check_kinds(uri, file.schema_arrow, columns)
     table = file.read(columns=list(columns), use_threads=False)
-    for column in table.columns:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            column.validate(full=True)  # of which Arrow reads any bytes as text
+    for name in columns:
+        if COLUMN_TYPES[name] == pa.string():
+            table[name].validate(full=True)  # Arrow takes any bytes for text
     return table
+
+
+def check_kinds(uri: str, schema: pa.Schema, columns: Sequence[str]) -> None:
+    """Raises CosyFlowError when a column of texts or of audio holds something else. Lists are for `read_lists`."""
+    for name in columns:
+        kind, is_known = schema.field(name).type, KINDS.get(COLUMN_TYPES[name])
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if is_known and not any(each(kind) for each in (*is_known, pa.types.is_null)):
+            raise CosyFlowError(
+                f"{uri}: {name} is {kind}, not {COLUMN_TYPES[name]}; make it again with the parquet stage"
+            )
 
 
 def read_lists(uri: str, table: pa.Table, column: str) -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,7 @@ from cosyflow.release.average import average_weights
 from cosyflow.run import config
 from cosyflow.run.ends import read_ends
 from cosyflow.run.record import Record
-from cosyflow.stage import Manifest
+from cosyflow.stage import Manifest, StageResult
 from cosyflow.standins.onnx_models import write_onnx_models
 from cosyflow.unexpected import reading
 from tests.fuzz.binaries import Bytes
@@ -298,6 +298,26 @@ def test_a_text_in_a_shard_that_is_none_is_refused_by_all_who_read_it(tmp_path: 
         if column in columns_read.split():
             with pytest.raises(CosyFlowError, match=r"a\.tar: damaged or not a parquet file"):
                 read()
+
+
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [("utt", [[1], [2]]), ("spk", [[1], [2]]), ("text", [3.5, 4.5]), ("audio_data", ["a", "b"]), ("utt", [b"a", b"b"])],
+)
+def test_a_column_of_another_kind_is_refused_by_name(tmp_path: Path, column: str, other: list[object]) -> None:
+    """Lists for the names of speakers were an ArrowNotImplementedError in the stage merge."""
+    shard = str(tmp_path / "a.tar")
+    columns = {"utt": ["a", "b"], "audio_data": [b"x", b"y"], "text": ["x", "y"], "spk": ["s", "s"]}
+    pq.write_table(pa.table(columns | {column: other}), shard)
+    (tmp_path / "data.list").write_text(f"{shard}\n")
+    read = build_index if column in ("text", "audio_data") else merged
+    with pytest.raises(CosyFlowError, match=rf"a\.tar: {column} is .*, not (string|binary); make it again"):
+        read(str(tmp_path / "data.list"), Bytes())
+
+
+def merged(data_list: str, _: object) -> StageResult:
+    folder = Path(data_list).parent
+    return merge_lists({"dev": str(folder)}, ["dev"], [], str(folder / "out"))
 
 
 @pytest.mark.parametrize("text", [b"\x12\x01T", b"input", b"cosyflow.stand_in"])
