@@ -44,7 +44,7 @@ def build_parser() -> Parser:
         metavar="IMAGE",
         choices=IMAGES,
         default=IMAGES,
-        help="whose sizes are told; they are compressed for it, which takes minutes",
+        help="print their sizes; they are compressed for it, which takes minutes",
     )
     parser.add_argument("--lock", type=Path, default=CHECKOUT / "build/images/images.lock.yaml")
     return parser
