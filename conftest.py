@@ -6,6 +6,8 @@ import pytest
 from hypothesis import settings
 
 LEFT_OUT_WHEN_FAST = {"medium", "slow", "cluster"}
+WHEN_FAST = 4
+"""Tests of a file: all of them, 1,200, took 80 s on two cores."""
 LIMITS = {"slow": float("inf"), "medium": 10.0}
 SECONDS = 1.0
 """How long a test may take on an idle core: by its mark, and without one."""
@@ -21,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast",
         action="store_true",
-        help="of each test the first case, of a property 10 examples; none of more than a second",
+        help="four tests of each file, of each the first case, of a property 10 examples; none of more than a second",
     )
     parser.addoption("--long", action="store_true", help="also what is marked long")
 
@@ -40,12 +42,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def quick(items: list[pytest.Item]) -> set[pytest.Item]:
-    """The first case of each test that is not marked for its time."""
-    chosen: dict[str, pytest.Item] = {}
+    """The first tests of each file that are not marked for their time, of each the first case."""
+    chosen: dict[str, dict[str, pytest.Item]] = {}
     for item in items:
         if not LEFT_OUT_WHEN_FAST & {mark.name for mark in item.iter_markers()}:
-            chosen.setdefault(item.nodeid.partition("[")[0], item)
-    return set(chosen.values())
+            of_file = chosen.setdefault(item.nodeid.partition("::")[0], {})
+            name = item.nodeid.partition("[")[0]
+            if len(of_file) < WHEN_FAST:
+                of_file.setdefault(name, item)
+    return {item for of_file in chosen.values() for item in of_file.values()}
 
 
 def limit(report: pytest.TestReport) -> float:

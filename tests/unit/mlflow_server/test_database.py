@@ -122,6 +122,7 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on_when_there_is_room(
     assert count_versions(database) == 2
 
 
+@pytest.mark.medium
 def test_a_database_that_was_left_unfinished_is_named_with_what_to_do(
     empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

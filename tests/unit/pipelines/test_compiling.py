@@ -17,6 +17,9 @@ from pipelines.commands import main
 from pipelines.compiling import compile_pipelines
 from tests.unit.pipelines.graph import Graph
 
+pytestmark = pytest.mark.medium  # the graph is compiled
+
+
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
 TEST_LOCK = ROOT / "conf" / "images.test-lock.yaml"

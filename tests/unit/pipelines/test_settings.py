@@ -48,6 +48,7 @@ def test_the_settings_are_all_there_and_in_one_order(root: dict[str, Any]) -> No
     assert [row["name"] for row in ROW.finditer(PAGE)] == ["run", *PARAMETERS, *COMPILED_IN]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_setting_is_the_same_everywhere(name: str, root: dict[str, Any]) -> None:
     kind = kind_of(name)

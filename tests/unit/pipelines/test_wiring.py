@@ -9,6 +9,8 @@ from cosyflow.run.stages import STAGES
 from pipelines.compiling import compile_pipelines
 from tests.unit.pipelines.graph import Graph
 
+pytestmark = pytest.mark.medium  # the graph is compiled
+
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
