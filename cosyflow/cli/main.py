@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import keyword
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cosyflow import __version__
 from cosyflow.cli.ending import ending
@@ -36,24 +38,31 @@ def module_name(command: str) -> str:
     return f"cosyflow.cli.{name}_" if keyword.iskeyword(name) else f"cosyflow.cli.{name}"
 
 
-def build_parser(only: str | None = None) -> Parser:
-    """The parser of all commands, or of one: then the modules of the others are not imported."""
+def summary_of(command: str) -> str:
+    """The first line of its module's docstring, read without importing the module: `cosyflow --help` imports none."""
+    source = Path(__file__).with_name(module_name(command).rpartition(".")[2] + ".py")
+    documented = ast.get_docstring(ast.parse(source.read_bytes()))
+    return (documented or "").partition("\n")[0]
+
+
+def build_parser(configured: str | None = None) -> Parser:
+    """The parser of all commands by name, with the options of the `configured` one, whose module alone is imported."""
     description = "Stages of the CosyVoice training flow. `cosyflow STAGE --help` shows its options."
     parser = Parser(prog="cosyflow", description=description)
     parser.add_argument("--version", action="version", version=f"cosyflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for command in (*STAGES, *TOOLS):
-        if only in (None, command):
-            module = importlib.import_module(module_name(command))
-            summary = (module.__doc__ or "").strip().splitlines()[0]
-            module.configure(commands.add_parser(command, help=summary, description=summary))
+        summary = summary_of(command) if configured in (None, command) else ""
+        options = commands.add_parser(command, help=summary, description=summary)
+        if command == configured:
+            importlib.import_module(module_name(command)).configure(options)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns its exit status: 0 done, 1 failed, 2 refused before any work, 128 + N after signal N."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    known = words[0] if words and words[0] in (*STAGES, *TOOLS) else None
+    known = next((word for word in words if word in (*STAGES, *TOOLS)), None)
     return ending(f"cosyflow {known}" if known else "cosyflow", lambda: _run(known, words))
 
 

@@ -212,7 +212,8 @@ def check_names(words: list[str]) -> None:
             assert known, f"{text}: the Makefile has no {word}"
         return
     if words[0] == "cosyflow":
-        rest, parsers = words[1:], subcommands(build_parser())
+        rest = words[1:]
+        parsers = {each: subcommands(build_parser(each))[each] for each in (*STAGES, *TOOLS)}
     elif words[:3] == PIPELINES:
         rest, parsers = words[3:], subcommands(build_pipelines_parser())
     else:
