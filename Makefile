@@ -81,7 +81,8 @@ kfp: $(INSTALLED)
 		{ echo "make: KUBECONFIG must lead to that server's cluster, whose namespace kubeflow has the label" \
 		"cosyflow.dev/test=true" >&2; exit 1; }
 	KFP_HOST="$(KFP_HOST)" $(BIN)/python -m pytest --numprocesses 0 --long tests/cluster/kfp tests/cluster/test_speed.py \
-		tests/cluster/test_pytorchjob.py::test_a_training_ends_within_30_s_of_the_stop_of_its_workflow --durations=15
+		tests/cluster/test_pytorchjob.py::test_a_training_ends_within_30_s_of_the_stop_of_its_workflow \
+		tests/cluster/test_pytorchjob.py::test_a_job_that_nobody_follows_ends_within_two_minutes --durations=15
 
 soak: $(INSTALLED)
 	OMP_NUM_THREADS=1 SOAK_KILLS="$(or $(SOAK_KILLS),34)" SOAK_KILL_SECONDS=15 $(BIN)/python -m pytest --numprocesses 0 \

@@ -142,6 +142,7 @@ def endless(arguments: Arguments, store: str, folder: Path) -> Arguments:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_nobody_follows_ends_within_two_minutes(
     arguments: Arguments, pod_settings: dict[str, Any], store: str, tmp_path: Path
 ) -> None:
