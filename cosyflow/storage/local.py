@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ from cosyflow.storage import fences
 from cosyflow.storage.fences import LEASES
 
 TEMPORARY_SUFFIX = ".part"
+WITHOUT_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says that has no hard links."""
 
 
 class LocalFiles:
@@ -145,24 +148,30 @@ class LocalFiles:
                 temporary.unlink(missing_ok=True)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Writes a small file where there is none. Returns whether it did; on a shared file system too, one does."""
+        """Writes a small file where there is none. Returns whether it did; on a shared file system too, one does.
+
+        Who finds the file finds all of it, except on a file system without links.
+        """
+        target = Path(path)
         with disk.written(path):
             while True:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(temporary_name(target.name))
                 try:
-                    with Path(path).open("xb") as stream:
-                        try:
-                            stream.write(data)
-                            stream.flush()
-                            os.fsync(stream.fileno())
-                        except OSError:
-                            Path(path).unlink(missing_ok=True)
+                    _write_new(temporary, data)
+                    try:
+                        os.link(temporary, target)
+                    except OSError as error:
+                        if error.errno not in WITHOUT_LINKS:
                             raise
-                        return True
+                        _write_new(target, data)
+                    return True
                 except FileExistsError:
                     return False
                 except FileNotFoundError:  # somebody else has just removed the folder
                     continue
+                finally:
+                    temporary.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         target = Path(path)
@@ -172,6 +181,18 @@ class LocalFiles:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Writes a file where there is none. Raises FileExistsError when there is one."""
+    with path.open("xb") as stream:
+        try:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def temporary_name(name: str) -> str:
